@@ -1,0 +1,78 @@
+// What the HRT and the ROS share of one execution group: the guest virtual layout of the
+// AeroKernel, the request frame, the doorbell. Also read by assembly.
+//
+// The AeroKernel lives in the upper half. Every virtual CPU sees, besides the pages common to
+// all, a window of its own. The window begins with an alias of the entry page, so that entry
+// code reaches the window's frame and doorbell relative to its own RIP and needs no register,
+// no GS base and no memory that the program could lose:
+//
+//   AK_BASE               entry page, vector page, IDT
+//   AK_WINDOW(i) + 0      entry page (alias)            user, read, execute
+//              + 0x1000   struct mv_frame and AK stack  user, read, write
+//              + 0x2000   doorbell: no memory behind it user, write (an exit)
+//              + 0x3000   GDT and TSS                   supervisor
+//              + 0x4000   IST stacks                    supervisor
+#ifndef MV_ABI_FRAME_H
+#define MV_ABI_FRAME_H
+
+#define AK_BASE 0xffffffff80000000
+#define AK_ENTRY_PAGE (AK_BASE)
+#define AK_VECTOR_PAGE (AK_BASE + 0x1000)
+#define AK_IDT_PAGE (AK_BASE + 0x2000)
+#define AK_WINDOWS (AK_BASE + 0x200000)
+#define AK_WINDOW_STRIDE 0x8000
+#define AK_WINDOW(i) (AK_WINDOWS + (i)*AK_WINDOW_STRIDE)
+#define AK_FRAME_OFFSET 0x1000
+#define AK_DOORBELL_OFFSET 0x2000
+#define AK_TABLES_OFFSET 0x3000
+#define AK_IST_OFFSET 0x4000
+
+// Bytes between the exits of two vectors in the vector page.
+#define AK_VECTOR_STRIDE 8
+
+// I/O ports by which code at CPL 0 leaves the virtual machine.
+#define AK_PORT_DOORBELL 0xf0
+#define AK_PORT_VECTOR 0xf1
+#define AK_PORT_PROBE 0xf2
+
+// Iterations of the loop by which the cost of an instruction at CPL 0 is measured.
+#define AK_PROBE_LOOPS 64
+
+// Offsets into struct mv_frame, for assembly; frame.c checks them.
+#define MV_FRAME_R15 0
+#define MV_FRAME_R14 8
+#define MV_FRAME_R13 16
+#define MV_FRAME_R12 24
+#define MV_FRAME_RBP 32
+#define MV_FRAME_RBX 40
+#define MV_FRAME_R11 48
+#define MV_FRAME_R10 56
+#define MV_FRAME_R9 64
+#define MV_FRAME_R8 72
+#define MV_FRAME_RAX 80
+#define MV_FRAME_RCX 88
+#define MV_FRAME_RDX 96
+#define MV_FRAME_RSI 104
+#define MV_FRAME_RDI 112
+#define MV_FRAME_RIP 120
+#define MV_FRAME_RFLAGS 128
+#define MV_FRAME_RSP 136
+#define MV_FRAME_RING 144
+#define MV_FRAME_STACK_TOP 0xff0
+
+#ifndef __ASSEMBLER__
+#include <stdint.h>
+
+// The program's general registers, and at the same time the request: a system call's number is
+// in rax, its arguments in rdi, rsi, rdx, r10, r8, r9; the ROS side answers by changing the
+// registers and letting the HRT go on. The HRT can write all of it at any time, so the ROS side
+// reads each field once and treats it as hostile.
+struct mv_frame {
+    uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8;
+    uint64_t rax, rcx, rdx, rsi, rdi;
+    uint64_t rip, rflags, rsp;
+    uint64_t ring; // 0: ring the doorbell by OUT; 3: by a store to the doorbell page
+};
+#endif
+
+#endif

@@ -1,0 +1,45 @@
+// The tables of a virtual CPU under the AeroKernel: GDT, TSS, IST stacks, IDT.
+#ifndef MV_AEROKERNEL_CPU_H
+#define MV_AEROKERNEL_CPU_H
+
+#include "abi/frame.h"
+#include "base/types.h"
+
+// Selectors. The user ones are Linux's, since programs find them in signal frames.
+enum {
+    AK_KERNEL_CS = 0x08,
+    AK_KERNEL_SS = 0x10,
+    AK_TSS = 0x18,
+    AK_USER_SS = 0x2b,
+    AK_USER_CS = 0x33,
+    AK_CPU_NODE = 0x7b, // its limit is cpu | node << 12: what the vdso's getcpu reads by LSL
+};
+enum { AK_GDT_ENTRIES = 16, AK_IDT_VECTORS = 256 };
+
+// The image, as linked into the core: entry page, vector page.
+extern const char ak_entry_page[], ak_vector_page[], ak_image_end[];
+extern const char ak_syscall_entry[], ak_answered[], ak_port[], ak_entry_end[], ak_probe[];
+
+// Fill a page with the IDT that all virtual CPUs share.
+void ak_idt_init(void *idt_page);
+
+// Fill a window's GDT and TSS. tables: the page behind AK_TABLES_OFFSET; window: its guest
+// virtual address; cpu, node: what getcpu shall report.
+void ak_tables_init(void *tables, uint64_t window, unsigned cpu, unsigned node);
+
+// Guest virtual addresses of the parts that ak_tables_init() laid out.
+uint64_t ak_gdt_address(uint64_t window);
+uint64_t ak_tss_address(uint64_t window);
+
+// The exception frame that the processor pushes in long mode.
+struct ak_exception {
+    uint64_t error; // 0 for vectors without an error code
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+
+// Read the exception of `vector` from the page of IST stacks. rsp: the stack pointer at the
+// vector's exit, a guest virtual address. Returns false if rsp does not lie within the stacks.
+bool ak_exception_read(const void *ist_page, uint64_t window, uint64_t rsp, unsigned vector,
+                       struct ak_exception *ret);
+
+#endif

@@ -1,0 +1,93 @@
+// The AeroKernel's entry points. Both pages are position independent and are copied as they are
+// into guest memory; labels below are used as offsets into their page only.
+
+#include "abi/frame.h"
+
+// Addresses within the window of the virtual CPU that executes the alias of this page.
+#define FRAME(field) (ak_entry_page + AK_FRAME_OFFSET + MV_FRAME_##field)(%rip)
+#define DOORBELL (ak_entry_page + AK_DOORBELL_OFFSET)(%rip)
+
+    .section .aerokernel, "ax", @progbits
+    .balign 4096
+    .globl ak_entry_page, ak_vector_page, ak_image_end
+    .globl ak_syscall_entry, ak_answered, ak_port, ak_entry_end, ak_probe
+    .hidden ak_entry_page, ak_vector_page, ak_image_end
+    .hidden ak_syscall_entry, ak_answered, ak_port, ak_entry_end, ak_probe
+
+ak_entry_page:
+    // LSTAR. SYSCALL put the return address into RCX and the flags into R11 and switched
+    // nothing else: RSP is the program's, with its red zone below. At ring 0 this runs at
+    // CPL 0; on a KVM that leaves CPL 3 in place, at CPL 3.
+ak_syscall_entry:
+    mov %r11, FRAME(RFLAGS)
+    mov %rcx, FRAME(RIP)
+    mov %rsp, FRAME(RSP)
+    mov %r15, FRAME(R15)
+    mov %r14, FRAME(R14)
+    mov %r13, FRAME(R13)
+    mov %r12, FRAME(R12)
+    mov %rbp, FRAME(RBP)
+    mov %rbx, FRAME(RBX)
+    mov %r11, FRAME(R11)
+    mov %r10, FRAME(R10)
+    mov %r9, FRAME(R9)
+    mov %r8, FRAME(R8)
+    mov %rax, FRAME(RAX)
+    mov %rcx, FRAME(RCX)
+    mov %rdx, FRAME(RDX)
+    mov %rsi, FRAME(RSI)
+    mov %rdi, FRAME(RDI)
+    cmpq $0, FRAME(RING)
+    je ak_port
+    movl %eax, DOORBELL
+
+    // From here on (but for the OUT) the frame holds the program's state, whatever the registers
+    // hold: the ROS side relies on this when a signal finds the virtual CPU here.
+ak_answered:
+    lea (ak_entry_page + AK_FRAME_OFFSET + MV_FRAME_STACK_TOP)(%rip), %rsp
+    pushq FRAME(RFLAGS)
+    popfq
+    mov FRAME(R15), %r15
+    mov FRAME(R14), %r14
+    mov FRAME(R13), %r13
+    mov FRAME(R12), %r12
+    mov FRAME(RBP), %rbp
+    mov FRAME(RBX), %rbx
+    mov FRAME(R11), %r11
+    mov FRAME(R10), %r10
+    mov FRAME(R9), %r9
+    mov FRAME(R8), %r8
+    mov FRAME(RAX), %rax
+    mov FRAME(RCX), %rcx
+    mov FRAME(RDX), %rdx
+    mov FRAME(RSI), %rsi
+    mov FRAME(RDI), %rdi
+    mov FRAME(RSP), %rsp
+    jmp *FRAME(RIP)
+ak_port:
+    out %al, $AK_PORT_DOORBELL
+    jmp ak_answered
+ak_entry_end:
+
+    // Run at CPL 0 once, to learn what an instruction costs there.
+    .balign 16
+ak_probe:
+    mov $AK_PROBE_LOOPS, %ecx
+1:  dec %ecx
+    jnz 1b
+    out %al, $AK_PORT_PROBE
+    hlt
+
+    // One exit a vector; RIP tells which. The exception's frame stays on its IST stack, where
+    // the ROS side reads it, and the ROS side sets the registers to go on with.
+    .balign 4096
+ak_vector_page:
+    .rept 256
+    .balign AK_VECTOR_STRIDE
+    out %al, $AK_PORT_VECTOR
+    hlt
+    .endr
+    .balign 4096
+ak_image_end:
+
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,178 @@
+#include "aerokernel/paging.h"
+
+#include <asm/errno.h>
+
+// Intel SDM volume 3, 4.5. Accessed and dirty are set from the beginning, so that neither the
+// processor nor KVM ever writes to the tables.
+#define PTE_PRESENT (1ULL << 0)
+#define PTE_WRITE (1ULL << 1)
+#define PTE_USER (1ULL << 2)
+#define PTE_ACCESSED (1ULL << 5)
+#define PTE_DIRTY (1ULL << 6)
+#define PTE_LARGE (1ULL << 7)
+#define PTE_NX (1ULL << 63)
+#define PTE_ADDRESS 0x000ffffffffff000ULL
+#define TABLE_BITS (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
+#define DATA_BITS (TABLE_BITS | PTE_DIRTY | PTE_NX)
+
+enum { ENTRIES = 512, SHIFT_ROOT = 39, SHIFT_DIRECTORY = 21, SHIFT_PAGE = 12 };
+
+void *ak_page_alloc(struct ak_memory *memory)
+{
+    if (memory->used == memory->size)
+        return NULL;
+    void *page = memory->host + memory->used;
+    memory->used += PAGE_SIZE;
+    return page;
+}
+
+uint64_t ak_page_gpa(const struct ak_memory *memory, const void *page)
+{
+    return memory->gpa + (uint64_t)((const char *)page - memory->host);
+}
+
+int ak_paging_init(struct ak_paging *paging, struct ak_memory *memory)
+{
+    paging->memory = memory;
+    paging->root = ak_page_alloc(memory);
+    return paging->root ? 0 : -ENOMEM;
+}
+
+// The table that an entry points to, or NULL: an HRT at ring 0 can write to its own tables, and
+// must not lead us out of the memory they are made of.
+static uint64_t *table_of(const struct ak_paging *paging, uint64_t entry)
+{
+    uint64_t offset = (entry & PTE_ADDRESS) - paging->memory->gpa;
+    return offset < paging->memory->used ? (uint64_t *)(paging->memory->host + offset) : NULL;
+}
+
+// The entry for va at the level whose entries map 1 << shift bytes, or NULL if a level above is
+// absent or ends in a leaf. With `make`, absent levels are made; NULL is then out of memory.
+static uint64_t *entry_at(const struct ak_paging *paging, uint64_t va, int shift, bool make)
+{
+    uint64_t *table = paging->root;
+    for (int s = SHIFT_ROOT; s > shift; s -= 9) {
+        uint64_t *entry = &table[va >> s & (ENTRIES - 1)];
+        if (!(*entry & PTE_PRESENT)) {
+            void *page = make ? ak_page_alloc(paging->memory) : NULL;
+            if (!page)
+                return NULL;
+            WRITE_ONCE(*entry, ak_page_gpa(paging->memory, page) | TABLE_BITS);
+        } else if (*entry & PTE_LARGE) {
+            return NULL;
+        }
+        table = table_of(paging, READ_ONCE(*entry));
+        if (!table)
+            return NULL;
+    }
+    return &table[va >> shift & (ENTRIES - 1)];
+}
+
+int ak_map_page(struct ak_paging *paging, uint64_t va, uint64_t gpa, unsigned access)
+{
+    uint64_t *entry = entry_at(paging, va, SHIFT_PAGE, true);
+    if (!entry)
+        return -ENOMEM;
+    WRITE_ONCE(*entry, gpa | PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY |
+                           (access & AK_USER ? PTE_USER : 0) |
+                           (access & AK_WRITE ? PTE_WRITE : 0) |
+                           (access & AK_EXECUTE ? 0 : PTE_NX));
+    return 0;
+}
+
+int ak_map_window(struct ak_paging *paging, uint64_t va, uint64_t gpa, uint64_t size)
+{
+    for (uint64_t end = va + size; va < end;) {
+        uint64_t *directory = entry_at(paging, va, SHIFT_DIRECTORY, true);
+        if (!directory)
+            return -ENOMEM;
+        bool whole = va % LEAF_SIZE == 0 && end - va >= LEAF_SIZE;
+        uint64_t step = whole ? LEAF_SIZE : PAGE_SIZE;
+        if (whole && !(*directory & PTE_PRESENT)) {
+            WRITE_ONCE(*directory, gpa | DATA_BITS | PTE_LARGE);
+        } else if (!whole) {
+            uint64_t *entry = entry_at(paging, va, SHIFT_PAGE, true);
+            if (!entry)
+                return -ENOMEM;
+            if (!(*entry & PTE_PRESENT))
+                WRITE_ONCE(*entry, gpa | DATA_BITS);
+        }
+        va += step;
+        gpa += step;
+    }
+    return 0;
+}
+
+// The leaf that translates va, or NULL.
+static uint64_t *leaf_of(const struct ak_paging *paging, uint64_t va)
+{
+    uint64_t *entry = entry_at(paging, va, SHIFT_DIRECTORY, false);
+    if (entry && (*entry & PTE_PRESENT) && !(*entry & PTE_LARGE))
+        entry = entry_at(paging, va, SHIFT_PAGE, false);
+    return entry && (*entry & PTE_PRESENT) ? entry : NULL;
+}
+
+bool ak_is_mapped(const struct ak_paging *paging, uint64_t va)
+{
+    return leaf_of(paging, va) != NULL;
+}
+
+bool ak_is_executable(const struct ak_paging *paging, uint64_t va)
+{
+    const uint64_t *leaf = leaf_of(paging, va);
+    return leaf && !(*leaf & PTE_NX);
+}
+
+// Replace a 2 MiB leaf by a table of pages with the same translation.
+static int split(struct ak_paging *paging, uint64_t *directory)
+{
+    uint64_t *table = ak_page_alloc(paging->memory);
+    if (!table)
+        return -ENOMEM;
+    uint64_t leaf = *directory & ~PTE_LARGE;
+    for (uint64_t i = 0; i < ENTRIES; i++)
+        table[i] = leaf + i * PAGE_SIZE;
+    WRITE_ONCE(*directory, ak_page_gpa(paging->memory, table) | TABLE_BITS);
+    return 0;
+}
+
+// Walk the pages of [va, va+size) and set or clear NX. Directories without a table are split if
+// execution is to be allowed; otherwise they are skipped, since a large leaf is never executable.
+static int set_execute(struct ak_paging *paging, uint64_t va, uint64_t size, bool allow)
+{
+    uint64_t end = ALIGN_UP(va + size, PAGE_SIZE);
+    va = ALIGN_DOWN(va, PAGE_SIZE);
+    while (va < end) {
+        uint64_t *directory = entry_at(paging, va, SHIFT_DIRECTORY, false);
+        uint64_t next = MIN(end, ALIGN_DOWN(va, LEAF_SIZE) + LEAF_SIZE);
+        bool present = directory && (*directory & PTE_PRESENT);
+        if (!present || (!allow && (*directory & PTE_LARGE))) {
+            va = next;
+            continue;
+        }
+        if (*directory & PTE_LARGE) {
+            int err = split(paging, directory);
+            if (err)
+                return err;
+        }
+        uint64_t *table = table_of(paging, READ_ONCE(*directory));
+        if (!table)
+            return -EINVAL;
+        for (; va < next; va += PAGE_SIZE) {
+            uint64_t *entry = &table[va >> SHIFT_PAGE & (ENTRIES - 1)];
+            if (*entry & PTE_PRESENT)
+                WRITE_ONCE(*entry, allow ? *entry & ~PTE_NX : *entry | PTE_NX);
+        }
+    }
+    return 0;
+}
+
+int ak_allow_execute(struct ak_paging *paging, uint64_t va, uint64_t size)
+{
+    return set_execute(paging, va, size, true);
+}
+
+void ak_forbid_execute(struct ak_paging *paging, uint64_t va, uint64_t size)
+{
+    set_execute(paging, va, size, false);
+}

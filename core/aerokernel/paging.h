@@ -1,0 +1,54 @@
+// The HRT's page tables. They say where memory is in guest physical space and what may be
+// executed; what is mapped at all, and what may be written, Linux says (see
+// docs/architecture.md, "Memory").
+#ifndef MV_AEROKERNEL_PAGING_H
+#define MV_AEROKERNEL_PAGING_H
+
+#include "base/types.h"
+
+// Guest memory that page tables are made of: a host mapping of `size` bytes that the guest sees
+// at guest physical address `gpa`, handed out page by page and never taken back.
+struct ak_memory {
+    char *host;
+    uint64_t gpa, size, used;
+};
+
+// Take a zeroed page. Returns its host address, or NULL when the memory is used up.
+void *ak_page_alloc(struct ak_memory *memory);
+uint64_t ak_page_gpa(const struct ak_memory *memory, const void *page);
+
+enum ak_access {
+    AK_USER = 1 << 0,    // reachable at CPL 3
+    AK_WRITE = 1 << 1,   // writable as far as the page tables are concerned
+    AK_EXECUTE = 1 << 2, // instructions may be fetched
+};
+
+struct ak_paging {
+    struct ak_memory *memory;
+    uint64_t *root;
+};
+
+// Functions below that return int return 0 or -ENOMEM; -EINVAL if the HRT has spoilt its tables.
+int ak_paging_init(struct ak_paging *paging, struct ak_memory *memory);
+
+// Map one 4 KiB page.
+int ak_map_page(struct ak_paging *paging, uint64_t va, uint64_t gpa, unsigned access);
+
+// Map program memory [va, va+size), user, write, not executable, with 2 MiB leaves where a whole
+// one fits. va and gpa are congruent modulo 2 MiB and page aligned; leaves already there are kept.
+int ak_map_window(struct ak_paging *paging, uint64_t va, uint64_t gpa, uint64_t size);
+
+// True if a leaf translates va.
+bool ak_is_mapped(const struct ak_paging *paging, uint64_t va);
+
+// True if a leaf translates va and lets it be executed.
+bool ak_is_executable(const struct ak_paging *paging, uint64_t va);
+
+// Let the mapped pages of [va, va+size) be executed, splitting 2 MiB leaves into pages.
+int ak_allow_execute(struct ak_paging *paging, uint64_t va, uint64_t size);
+
+// Forbid it again. The change reaches a running virtual CPU when Linux's MMU notifiers take away
+// the translations of the range, so the caller changes the mapping in Linux afterwards.
+void ak_forbid_execute(struct ak_paging *paging, uint64_t va, uint64_t size);
+
+#endif

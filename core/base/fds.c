@@ -1,0 +1,83 @@
+#include "base/fds.h"
+
+#include <asm/fcntl.h>
+#include <linux/fcntl.h>
+#include <linux/resource.h>
+
+#include "base/lock.h"
+#include "base/sys.h"
+
+enum { OWNERS_MAX = 4096, HIGH = 960 };
+
+static int *owners[OWNERS_MAX];
+static unsigned owner_count;
+static struct mv_lock owners_lock;
+
+// Where to look for a free number: high, but not so high that the kernel has to grow the
+// descriptor table (and copy it on every fork) for our sake.
+static long duplicate_high(int fd)
+{
+    struct rlimit64 limit = {0};
+    sys4(__NR_prlimit64, 0, RLIMIT_NOFILE, 0, &limit);
+    uint64_t from = MIN((uint64_t)HIGH, limit.rlim_cur / 4 * 3);
+    return sys3(__NR_fcntl, fd, F_DUPFD_CLOEXEC, from);
+}
+
+void mv_fd_own(int *owner, int fd)
+{
+    long high = duplicate_high(fd);
+    if (high >= 0)
+        sys1(__NR_close, fd);
+    *owner = high >= 0 ? (int)high : fd;
+    mv_lock(&owners_lock);
+    if (owner_count < OWNERS_MAX)
+        owners[owner_count++] = owner;
+    mv_unlock(&owners_lock);
+}
+
+void mv_fd_close(int *owner)
+{
+    if (*owner < 0)
+        return;
+    mv_lock(&owners_lock);
+    for (unsigned i = 0; i < owner_count; i++)
+        if (owners[i] == owner)
+            owners[i] = owners[--owner_count];
+    mv_unlock(&owners_lock);
+    sys1(__NR_close, *owner);
+    *owner = -1;
+}
+
+int *mv_fd_owner(int fd)
+{
+    int *found = NULL;
+    mv_lock(&owners_lock);
+    for (unsigned i = 0; i < owner_count && !found; i++)
+        if (*owners[i] == fd)
+            found = owners[i];
+    mv_unlock(&owners_lock);
+    return found;
+}
+
+int mv_fd_move(int *owner)
+{
+    long moved = duplicate_high(*owner);
+    if (moved < 0)
+        return (int)moved;
+    int old = __atomic_exchange_n(owner, (int)moved, __ATOMIC_SEQ_CST);
+    sys1(__NR_close, old);
+    return 0;
+}
+
+int mv_fd_lowest_owned(unsigned first, unsigned last)
+{
+    int lowest = -1;
+    mv_lock(&owners_lock);
+    for (unsigned i = 0; i < owner_count; i++) {
+        int fd = *owners[i];
+        if ((unsigned)fd >= first && (unsigned)fd <= last && (lowest < 0 || fd < lowest))
+            lowest = fd;
+    }
+    mv_unlock(&owners_lock);
+    return lowest;
+}

@@ -1,0 +1,225 @@
+#include <linux/auxvec.h>
+#include <linux/mman.h>
+#include <asm/unistd.h>
+#include <linux/time_types.h>
+
+#include "base/fds.h"
+#include "base/print.h"
+#include "base/region.h"
+#include "base/string.h"
+#include "base/sys.h"
+#include "main/main.h"
+#include "ros/ros.h"
+#include "ros/trace.h"
+
+struct ros_process ros;
+static struct mv_arguments arguments;
+static const char no_config[] = "";
+
+// An instruction at CPL 0 costs a hardware KVM a cycle or so, a KVM that interprets it thousands.
+enum { SOFTWARE_CPL0_CYCLES = 100 };
+
+// Open the substrate, make the VM, its tables, the first group, and decide the ring.
+// Returns 0 or a negative errno; *what says what failed.
+static int make_hvm(const struct mv_config *config, struct ros_group **ret, const char **what,
+                    uint64_t costs[2])
+{
+    *what = "/dev/kvm";
+    int err = hvm_open(&ros.hvm, config->phys_bits);
+    if (err)
+        return err;
+    *what = "virtual machine";
+    err = hvm_create(&ros.hvm);
+    if (err)
+        return err;
+    *what = "memory of the virtual machine";
+    err = ros_space_init();
+    if (err)
+        return err;
+    *what = "virtual CPU";
+    ros.ring = 3;
+    err = ros_group_acquire(ret);
+    if (err)
+        return err;
+    *what = "virtual CPU at CPL 0";
+    costs[0] = ros_measure_cpl0(*ret, &costs[1]);
+    if (!costs[0])
+        return -EIO;
+    ros.ring = costs[0] > SOFTWARE_CPL0_CYCLES ? 3 : 0;
+    if (config->ring >= 0 && (unsigned)config->ring != ros.ring) {
+        *what = config->ring ? "ring 3 on a hardware KVM" : "ring 0 on a software KVM";
+        return -EOPNOTSUPP;
+    }
+    (*ret)->frame->ring = ros.ring;
+    ros.hybrid = true;
+    return 0;
+}
+
+// Run the program as if we had never been there.
+_Noreturn static void run_natively(const struct mv_config *config, const char *path, char **argv,
+                                   const char *what, const char *why)
+{
+    if (config->require)
+        mv_die(MV_EXIT_FAILURE, "run: %s: %s; see multiverse doctor", what, why);
+    if (!config->quiet)
+        mv_error("run: %s: %s; running natively", what, why);
+    long err = sys3(__NR_execve, path, argv, arguments.envp);
+    bool missing = err == -ENOENT || err == -ENOTDIR;
+    mv_die(missing ? MV_EXIT_NOT_FOUND : MV_EXIT_NOT_EXECUTABLE, "run: %s: %s; check the file",
+           path, mv_strerror(err));
+}
+
+static void merge_image(const struct ldr_image *image)
+{
+    for (unsigned i = 0; i < image->segments; i++) {
+        const struct ldr_segment *s = &image->segment[i];
+        uint64_t start = ALIGN_DOWN(s->start, PAGE_SIZE);
+        uint64_t end = ALIGN_UP(s->start + s->memory_size, PAGE_SIZE);
+        ros_space_merge_range(start + image->bias, end - start, s->prot & PROT_EXEC);
+    }
+}
+
+static uint64_t auxv_value(uint64_t type)
+{
+    for (const uint64_t *a = arguments.auxv; a[0] != AT_NULL; a += 2)
+        if (a[0] == type)
+            return a[1];
+    return 0;
+}
+
+// What every program touches at once; the rest is merged when it is touched.
+static void merge_start(const struct mv_program *program, uint64_t stack)
+{
+    enum { VDSO_BYTES = 2 * PAGE_SIZE };
+    uint64_t vdso = auxv_value(AT_SYSINFO_EHDR);
+    merge_image(program->image);
+    if (program->interp)
+        merge_image(program->interp);
+    ros_space_merge(stack);
+    if (vdso)
+        ros_space_merge_range(vdso, VDSO_BYTES, true);
+}
+
+_Noreturn static void run(const struct mv_config *config, const char *path, char **argv)
+{
+    struct mv_program program;
+    struct ros_group *group;
+    const char *what, *why;
+    uint64_t costs[2], begin = rdtsc();
+    if (ros_trace_open(config->stats_fd, config->trace_fd))
+        mv_die(MV_EXIT_FAILURE, "run: files for --stats and --trace: no memory; free some");
+    if (config->off)
+        run_natively(config, path, argv, "--hvm=off", "the virtual machine is switched off");
+    int err = mv_program_open(path, argv, &program, &why);
+    if (err)
+        run_natively(config, path, argv, program.file, why);
+    err = make_hvm(config, &group, &what, costs);
+    if (err)
+        run_natively(config, path, argv, what, mv_strerror(err));
+
+    mv_program_map(&program);
+    uint64_t stack = mv_build_stack(&arguments, &program);
+    if (program.image->stack_executable)
+        sys3(__NR_mprotect, ALIGN_DOWN(stack, PAGE_SIZE), PAGE_SIZE,
+             PROT_READ | PROT_WRITE | PROT_EXEC | PROT_GROWSDOWN);
+    mv_program_announce(&arguments, &program, stack);
+    merge_start(&program, stack);
+    const struct ldr_image *first = program.interp ? program.interp : program.image;
+    uint64_t ring = group->frame->ring;
+    *group->frame = (struct mv_frame){
+        .rip = first->entry + first->bias, .rsp = stack, .rflags = 0x202, .ring = ring};
+    group->resume = ROS_LOAD;
+    group->altstack.ss_flags = SS_DISABLE;
+    group->sighand = ros_sighand_copy(NULL);
+    if (!group->sighand)
+        mv_die(MV_EXIT_FAILURE, "run: tables: no memory; free some");
+    ros_signal_thread_init(group);
+    ros_signal_init(group->sighand);
+    if (config->loadonly)
+        sys_exit_group(0);
+    if (ros_stats()) {
+        ros_stats()->ring = ros.ring;
+        ros_stats()->hrt = 1;
+        ros_stats()->vm_setup_cycles = rdtsc() - begin;
+        ros_stats_add(&ros_stats()->processes, 1);
+    }
+    ros_call_on_stack((void (*)(void *))ros_loop, group, (uint64_t)group + GROUP_BLOCK);
+}
+
+static uint64_t monotonic_ns(void)
+{
+    struct __kernel_timespec now = {0};
+    sys2(__NR_clock_gettime, 4 /* CLOCK_MONOTONIC_RAW */, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+// The TSC's frequency in Hz, over 20 ms of the raw monotonic clock.
+static uint64_t measure_tsc(void)
+{
+    uint64_t ns = monotonic_ns(), tsc = rdtsc(), now;
+    do
+        now = monotonic_ns();
+    while (now - ns < 20000000);
+    return (rdtsc() - tsc) * 1000000000 / (now - ns);
+}
+
+void mv_probe(const struct mv_config *config)
+{
+    struct ros_group *group;
+    const char *what;
+    uint64_t costs[2] = {0};
+    int err = make_hvm(config, &group, &what, costs);
+    mv_print(1, "kvm=%d", err == 0);
+    mv_print(1, "tsc_hz=%lu", (unsigned long)measure_tsc());
+    if (err) {
+        mv_print(1, "error=%s: %s", what, mv_strerror(err));
+        sys_exit_group(0);
+    }
+    mv_print(1, "api_version=%u", ros.hvm.limits.api_version);
+    mv_print(1, "slots=%u", ros.hvm.limits.slots);
+    mv_print(1, "max_vcpus=%u", ros.hvm.limits.max_vcpus);
+    mv_print(1, "phys_bits=%u", ros.hvm.limits.phys_bits);
+    mv_print(1, "xcr0=0x%lx", (unsigned long)ros.hvm.limits.xcr0);
+    mv_print(1, "cpl0_cycles=%lu", (unsigned long)costs[0]);
+    mv_print(1, "exit_cycles=%lu", (unsigned long)costs[1]);
+    mv_print(1, "kind=%s", ros.ring ? "software" : "hardware");
+    mv_print(1, "ring=%u", ros.ring);
+    sys_exit_group(0);
+}
+
+static void start(void *unused)
+{
+    (void)unused;
+    struct mv_config config;
+    char **argv = arguments.argv;
+    bool probe = arguments.argc >= 2 && strcmp(argv[1], "probe") == 0;
+    if (!probe && arguments.argc < 4)
+        mv_die(2, "core: usage: multiverse-core CONFIG PATH ARGV0 [ARGS...] | probe [CONFIG]");
+    mv_config_parse(probe ? (arguments.argc > 2 ? argv[2] : no_config) : argv[1], &config);
+    if (probe)
+        mv_probe(&config);
+    static char core_path[4096];
+    long n = sys3(__NR_readlink, "/proc/self/exe", core_path, sizeof(core_path) - 1);
+    core_path[MAX(n, 0L)] = 0;
+    ros.core_path = core_path;
+    ros.config = "follow=1,quiet=1";
+    ros.follow = config.follow && n > 0;
+    ros.quiet = config.quiet;
+    run(&config, argv[2], argv + 3);
+}
+
+void mv_arrive(uint64_t *stack, uint64_t old, uint64_t size)
+{
+    sys2(__NR_munmap, old, size);
+    arguments.argc = *stack;
+    arguments.argv = (char **)(stack + 1);
+    arguments.envp = arguments.argv + arguments.argc + 1;
+    char **env = arguments.envp;
+    while (*env)
+        env++;
+    arguments.auxv = (uint64_t *)(env + 1);
+    char *boot_stack = mv_region_alloc(KIB(128));
+    if (!boot_stack)
+        mv_die(MV_EXIT_FAILURE, "run: memory for the core: no memory; raise the limit (ulimit -v)");
+    ros_call_on_stack(start, NULL, (uint64_t)boot_stack + KIB(128));
+}

@@ -1,0 +1,55 @@
+// From the process's start to the program's first instruction.
+#ifndef MV_MAIN_MAIN_H
+#define MV_MAIN_MAIN_H
+
+#include "base/types.h"
+#include "loader/elf.h"
+
+// The CONFIG argument: comma-separated key=value (docs/architecture.md, "Starting the core").
+struct mv_config {
+    bool off;      // hvm=off: run natively
+    bool require;  // require=1: 125 rather than native
+    bool quiet;    // quiet=1: no line when running natively
+    bool follow;   // follow=1: execve starts an HRT again
+    bool loadonly; // loadonly=1: everything up to the first instruction, then exit 0
+    unsigned phys_bits;
+    int ring; // -1: as measured
+    int stats_fd, trace_fd;
+};
+
+// Parse CONFIG; dies with 125 on an unknown key or value.
+void mv_config_parse(const char *text, struct mv_config *ret);
+
+// What execve(2) left on the stack.
+struct mv_arguments {
+    uint64_t argc;
+    char **argv, **envp;
+    uint64_t *auxv; // pairs, terminated by AT_NULL
+};
+
+// What a program is started from: the file given, and for scripts the interpreters in between.
+struct mv_program {
+    const char *path;  // as given: AT_EXECFN
+    const char *file;  // the ELF file
+    char **argv;       // with the script's words in front
+    struct ldr_image *image, *interp; // interp: NULL without PT_INTERP
+};
+
+// First code in the region; old, size: the image that the kernel mapped.
+void mv_relocate(uint64_t *stack);
+void mv_arrive(uint64_t *stack, uint64_t old, uint64_t size);
+
+// Build the initial stack below `stack` (program.c). Returns the program's stack pointer.
+uint64_t mv_build_stack(const struct mv_arguments *args, const struct mv_program *program);
+// Resolve scripts and open the files; dies with 126 or 127. Returns 0, or -ENOEXEC for an ELF file
+// of another kind, which Linux may still be able to run.
+int mv_program_open(const char *path, char **argv, struct mv_program *ret, const char **why);
+// Map everything and tell Linux about the new program; dies with 125 or 126.
+void mv_program_map(struct mv_program *program);
+void mv_program_announce(const struct mv_arguments *args, const struct mv_program *program,
+                         uint64_t stack);
+
+// The probe command: facts about the substrate, one key=value a line. Never returns.
+_Noreturn void mv_probe(const struct mv_config *config);
+
+#endif

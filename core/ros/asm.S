@@ -1,0 +1,147 @@
+// The few places of the Linux side that C cannot say.
+
+    .text
+
+// int64_t ros_syscall_asm(group, nr, args): a system call on behalf of the program.
+//
+// A signal that finds the thread between ros_syscall_begin and ros_syscall_insn (inclusive) finds
+// a call that has not begun, or that the kernel has set up to begin again; the handler then goes
+// on at ros_syscall_interrupted. Behind the instruction the call has its result. So the kernel
+// itself decides between EINTR and a restart, and no signal is lost in between.
+    .globl ros_syscall_asm, ros_syscall_begin, ros_syscall_insn, ros_syscall_end
+    .globl ros_syscall_interrupted
+    .hidden ros_syscall_asm, ros_syscall_begin, ros_syscall_insn, ros_syscall_end
+    .hidden ros_syscall_interrupted
+ros_syscall_asm:
+    push %rbx
+    mov %rdi, %rbx
+    mov %rsi, %rax
+    mov %rdx, %r11
+    mov 0(%r11), %rdi
+    mov 8(%r11), %rsi
+    mov 16(%r11), %rdx
+    mov 24(%r11), %r10
+    mov 32(%r11), %r8
+    mov 40(%r11), %r9
+ros_syscall_begin:
+    cmpl $0, 0(%rbx)            // group->signal_pending
+    jne ros_syscall_interrupted
+ros_syscall_insn:
+    syscall
+ros_syscall_end:
+    pop %rbx
+    ret
+ros_syscall_interrupted:
+    mov %rax, 8(%rbx)           // group->restart_rax
+    movabs $0x8000000000000000, %rax
+    pop %rbx
+    ret
+
+// int ros_copy_asm(dst, src, size): 0, or -EFAULT when either side is not there.
+    .globl ros_copy_asm, ros_copy_begin, ros_copy_end, ros_copy_fault
+    .hidden ros_copy_asm, ros_copy_begin, ros_copy_end, ros_copy_fault
+ros_copy_asm:
+    mov %rdx, %rcx
+ros_copy_begin:
+    rep movsb
+ros_copy_end:
+    xor %eax, %eax
+    ret
+ros_copy_fault:
+    mov $-14, %eax              // -EFAULT
+    ret
+
+// int ros_context_save(context): 0 now, `value` when ros_context_restore comes back here.
+    .globl ros_context_save, ros_context_restore
+    .hidden ros_context_save, ros_context_restore
+ros_context_save:
+    mov %rbx, 0(%rdi)
+    mov %rbp, 8(%rdi)
+    mov %r12, 16(%rdi)
+    mov %r13, 24(%rdi)
+    mov %r14, 32(%rdi)
+    mov %r15, 40(%rdi)
+    lea 8(%rsp), %rax
+    mov %rax, 48(%rdi)
+    mov (%rsp), %rax
+    mov %rax, 56(%rdi)
+    xor %eax, %eax
+    ret
+ros_context_restore:
+    mov %esi, %eax
+    mov 0(%rdi), %rbx
+    mov 8(%rdi), %rbp
+    mov 16(%rdi), %r12
+    mov 24(%rdi), %r13
+    mov 32(%rdi), %r14
+    mov 40(%rdi), %r15
+    mov 48(%rdi), %rsp
+    cld
+    jmp *56(%rdi)
+
+// void ros_native_enter(stack_pointer): rt_sigreturn from a frame we made ourselves.
+    .globl ros_native_enter
+    .hidden ros_native_enter
+ros_native_enter:
+    mov %rdi, %rsp
+    // fall through
+
+// The restorer of our own signal handlers.
+    .globl ros_restorer
+    .hidden ros_restorer
+ros_restorer:
+    mov $15, %eax               // rt_sigreturn
+    syscall
+    ud2
+
+// int64_t ros_clone_asm(nr, args, start, arg)
+    .globl ros_clone_asm
+    .hidden ros_clone_asm
+ros_clone_asm:
+    push %r12
+    push %r13
+    mov %rdx, %r12
+    mov %rcx, %r13
+    mov %rdi, %rax
+    mov %rsi, %r11
+    mov 0(%r11), %rdi
+    mov 8(%r11), %rsi
+    mov 16(%r11), %rdx
+    mov 24(%r11), %r10
+    mov 32(%r11), %r8
+    syscall
+    test %rax, %rax
+    jnz 1f
+    test %r12, %r12
+    jz 1f
+    xor %ebp, %ebp
+    and $-16, %rsp
+    mov %r13, %rdi
+    call *%r12
+    ud2
+1:  pop %r13
+    pop %r12
+    ret
+
+// void ros_exit_asm(busy, status): from the moment *busy is 0 another thread may use this stack.
+    .globl ros_exit_asm
+    .hidden ros_exit_asm
+ros_exit_asm:
+    mov $60, %eax               // exit
+    movl $0, (%rdi)
+    mov %esi, %edi
+    syscall
+    ud2
+
+// void ros_call_on_stack(fn, arg, stack)
+    .globl ros_call_on_stack
+    .hidden ros_call_on_stack
+ros_call_on_stack:
+    mov %rdx, %rsp
+    xor %ebp, %ebp
+    mov %rdi, %rax
+    mov %rsi, %rdi
+    call *%rax
+    ud2
+
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,160 @@
+// Execution groups: their memory, their virtual CPUs, the pool that threads come from.
+
+#include <asm/errno.h>
+#include <linux/mman.h>
+
+#include "aerokernel/cpu.h"
+#include "base/region.h"
+#include "base/string.h"
+#include "base/sys.h"
+#include "ros/ros.h"
+#include "ros/trace.h"
+
+_Static_assert(offsetof(struct ros_group, signal_pending) == 0, "asm.S");
+_Static_assert(offsetof(struct ros_group, busy) == 4, "asm.S");
+_Static_assert(offsetof(struct ros_group, restart_rax) == 8, "asm.S");
+_Static_assert(sizeof(struct ros_group) <= GROUP_ALTSTACK, "the group fits below its stacks");
+_Static_assert(offsetof(struct mv_frame, rax) == MV_FRAME_RAX, "frame.h");
+_Static_assert(offsetof(struct mv_frame, rip) == MV_FRAME_RIP, "frame.h");
+_Static_assert(offsetof(struct mv_frame, rsp) == MV_FRAME_RSP, "frame.h");
+_Static_assert(offsetof(struct mv_frame, ring) == MV_FRAME_RING, "frame.h");
+_Static_assert(sizeof(struct kvm_xsave) == HVM_XSAVE_BYTES, "hvm.h");
+
+enum { GROUPS_MAX = 1024 };
+
+// Groups are never freed, since a KVM never frees a virtual CPU; group i has virtual CPU i.
+static struct {
+    struct mv_lock lock;
+    unsigned count;
+    struct ros_group *groups[GROUPS_MAX];
+} pool;
+
+void ros_groups_lock(void)
+{
+    mv_lock(&pool.lock);
+}
+
+void ros_groups_unlock(void)
+{
+    mv_unlock(&pool.lock);
+}
+
+unsigned ros_groups_alive(void)
+{
+    unsigned alive = 0;
+    for (unsigned i = 0; i < pool.count; i++)
+        alive += READ_ONCE(pool.groups[i]->busy) != 0;
+    return alive;
+}
+
+// The address space of a group: its block, then the run area of its virtual CPU.
+static int make_block(struct ros_group **ret)
+{
+    uint64_t block = mv_region_reserve(GROUP_BLOCK + HVM_RUN_BYTES, GROUP_BLOCK);
+    if (!block)
+        return -ENOMEM;
+    int err = mv_region_commit(block, GROUP_STACK_GUARD);
+    if (!err)
+        err = mv_region_commit(block + GROUP_STACK, GROUP_BLOCK - GROUP_STACK);
+    if (err)
+        return err;
+    *ret = (struct ros_group *)block;
+    (*ret)->vcpu.fd = -1;
+    (*ret)->vcpu.run = (struct kvm_run *)(block + GROUP_BLOCK);
+    return 0;
+}
+
+static int make_vcpu(struct ros_group *group)
+{
+    unsigned cpu = 0, node = 0;
+    sys3(__NR_getcpu, &cpu, &node, 0);
+    group->cpu = cpu;
+    ak_tables_init(group->tables_page, group->window, cpu, node);
+    group->frame->ring = ros.ring;
+    struct hvm_boot boot = {
+        .ring = ros.ring,
+        .cr3 = ros_space_root(),
+        .window = group->window,
+        .idt = AK_IDT_PAGE,
+        .entry = group->window + (uint64_t)(ak_syscall_entry - ak_entry_page),
+        .cpu_node = cpu | node << 12,
+    };
+    return hvm_vcpu_create(&ros.hvm, &group->vcpu, &boot);
+}
+
+static int make_group(struct ros_group **ret)
+{
+    struct ros_group *group;
+    if (pool.count >= MIN((unsigned)GROUPS_MAX, ros.hvm.limits.max_vcpus))
+        return -EAGAIN;
+    int err = make_block(&group);
+    if (err)
+        return err;
+    group->vcpu.id = pool.count;
+    err = ros_space_make_window(group->vcpu.id, group);
+    if (err)
+        return err;
+    pool.groups[pool.count++] = group;
+    if (ros_stats())
+        ros_stats_add(&ros_stats()->vcpus, 1);
+    *ret = group;
+    return 0;
+}
+
+int ros_group_acquire(struct ros_group **ret)
+{
+    struct ros_group *group = NULL;
+    int err = 0;
+    mv_lock(&pool.lock);
+    for (unsigned i = 0; i < pool.count && !group; i++)
+        if (__atomic_load_n(&pool.groups[i]->busy, __ATOMIC_ACQUIRE) == 0)
+            group = pool.groups[i];
+    if (!group)
+        err = make_group(&group);
+    if (!err && group->vcpu.fd < 0)
+        err = make_vcpu(group);
+    if (!err) {
+        group->busy = 1;
+        if (ros_stats()) {
+            ros_stats_add(&ros_stats()->groups, 1);
+            ros_stats_groups(ros_groups_alive());
+        }
+        *ret = group;
+    }
+    mv_unlock(&pool.lock);
+    return err;
+}
+
+void ros_group_release(struct ros_group *group)
+{
+    ros_sighand_put(group->sighand);
+    __atomic_store_n(&group->busy, 0, __ATOMIC_RELEASE);
+}
+
+void ros_group_exit(struct ros_group *group, int status)
+{
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_GROUP_END, .result = status}, rdtsc());
+    // From here no signal may run on the group's stacks any more.
+    ros_sigset all = ~0ULL;
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof(all));
+    // The exit of the request has to be finished before the virtual CPU serves another thread.
+    hvm_vcpu_finish_exit(&group->vcpu);
+    hvm_unkick(&group->vcpu);
+    ros_sighand_put(group->sighand);
+    ros_exit_asm(&group->busy, status);
+}
+
+void ros_groups_after_fork(struct ros_group *self)
+{
+    for (unsigned i = 0; i < pool.count; i++) {
+        struct ros_group *group = pool.groups[i];
+        hvm_vcpu_close(&group->vcpu);
+        if (group != self)
+            group->busy = 0;
+    }
+}
+
+int ros_group_revive(struct ros_group *group)
+{
+    return make_vcpu(group);
+}

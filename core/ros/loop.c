@@ -1,0 +1,290 @@
+// The partner's loop: run the virtual CPU, answer its events.
+
+#include <asm/errno.h>
+
+#include "aerokernel/cpu.h"
+#include "base/print.h"
+#include "base/string.h"
+#include "base/sys.h"
+#include "ros/ros.h"
+#include "ros/trace.h"
+
+enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_PF = 14 };
+
+static void frame_from_regs(struct mv_frame *f, const struct kvm_regs *r)
+{
+    f->r15 = r->r15, f->r14 = r->r14, f->r13 = r->r13, f->r12 = r->r12;
+    f->rbp = r->rbp, f->rbx = r->rbx, f->r11 = r->r11, f->r10 = r->r10;
+    f->r9 = r->r9, f->r8 = r->r8, f->rax = r->rax, f->rcx = r->rcx;
+    f->rdx = r->rdx, f->rsi = r->rsi, f->rdi = r->rdi;
+    f->rip = r->rip, f->rflags = r->rflags, f->rsp = r->rsp;
+}
+
+static void regs_from_frame(struct kvm_regs *r, const struct mv_frame *f)
+{
+    r->r15 = f->r15, r->r14 = f->r14, r->r13 = f->r13, r->r12 = f->r12;
+    r->rbp = f->rbp, r->rbx = f->rbx, r->r11 = f->r11, r->r10 = f->r10;
+    r->r9 = f->r9, r->r8 = f->r8, r->rax = f->rax, r->rcx = f->rcx;
+    r->rdx = f->rdx, r->rsi = f->rsi, r->rdi = f->rdi;
+    r->rip = f->rip, r->rflags = f->rflags, r->rsp = f->rsp;
+}
+
+// What a program may have in its flags; the rest is fixed.
+#define FLAGS_PROGRAM 0x250fd5ULL // ID AC RF NT OF DF TF SF ZF AF PF CF
+#define FLAGS_FIXED 0x202ULL      // IF, and the bit that is always 1
+#define FLAG_TF 0x100ULL
+
+// Where the virtual CPU stands, as far as its state is concerned.
+enum place {
+    IN_PROGRAM, // its registers are the program's
+    IN_REQUEST, // the AeroKernel is storing them in the frame
+    IN_ANSWER,  // the frame holds them
+};
+
+static enum place place_of(const struct ros_group *group, uint64_t rip)
+{
+    uint64_t offset = rip - group->window;
+    uint64_t entry = (uint64_t)(ak_syscall_entry - ak_entry_page);
+    uint64_t answered = (uint64_t)(ak_answered - ak_entry_page);
+    if ((offset >= entry && offset < answered) || offset == (uint64_t)(ak_port - ak_entry_page))
+        return IN_REQUEST;
+    bool in_answer = offset >= answered && offset < (uint64_t)(ak_entry_end - ak_entry_page);
+    return in_answer ? IN_ANSWER : IN_PROGRAM;
+}
+
+_Noreturn static void substrate_failed(struct ros_group *group, const char *what, uint64_t detail)
+{
+    struct hvm_state state = {0};
+    hvm_vcpu_get_state(&group->vcpu, &state, NULL);
+    ros_stats_finish();
+    mv_die(MV_EXIT_FAILURE, "run: %s (%lu) at RIP 0x%lx: the virtual machine cannot go on; "
+                            "run the program with --hvm=off",
+           what, (unsigned long)detail, (unsigned long)state.regs.rip);
+}
+
+static void read_state(struct ros_group *group, struct hvm_state *state, uint64_t *cr2)
+{
+    if (hvm_vcpu_get_state(&group->vcpu, state, cr2))
+        substrate_failed(group, "reading registers", 0);
+    group->fs_base = state->fs_base;
+    group->gs_base = state->gs_base;
+}
+
+bool ros_state_to_frame(struct ros_group *group)
+{
+    struct hvm_state state;
+    read_state(group, &state, NULL);
+    enum place place = place_of(group, state.regs.rip);
+    if (place == IN_REQUEST)
+        return false;
+    if (place == IN_PROGRAM)
+        frame_from_regs(group->frame, &state.regs);
+    group->resume = ROS_LOAD;
+    return true;
+}
+
+// Put the frame's state into the virtual CPU.
+static void load_frame(struct ros_group *group)
+{
+    struct hvm_state state = {.fs_base = group->fs_base, .gs_base = group->gs_base};
+    regs_from_frame(&state.regs, group->frame);
+    state.regs.rflags = (state.regs.rflags & FLAGS_PROGRAM) | FLAGS_FIXED;
+    hvm_vcpu_finish_exit(&group->vcpu);
+    if (hvm_vcpu_set_state(&group->vcpu, ros.ring, &state))
+        substrate_failed(group, "loading registers", 0);
+    group->resume = ROS_CONTINUE;
+}
+
+static void raise_or_go_on(struct ros_group *group, int sig, const struct ros_signal *signal)
+{
+    group->resume = ROS_LOAD;
+    if (sig)
+        ros_signal_force(group, signal);
+}
+
+// The program's next instruction could not be executed in the HRT: Linux does it, or says why not.
+static void replicate(struct ros_group *group)
+{
+    struct ros_signal signal;
+    uint64_t rip = group->frame->rip, begin = rdtsc();
+    int sig = ros_replicate(group, &signal);
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_REPLICATION, .result = sig, .a = {0, rip}},
+              begin);
+    raise_or_go_on(group, sig, &signal);
+}
+
+static bool linux_maps(uint64_t address)
+{
+    unsigned char resident;
+    return sys3(__NR_mincore, ALIGN_DOWN(address, PAGE_SIZE), PAGE_SIZE, &resident) == 0;
+}
+
+// A page fault that the page tables gave, not Linux: memory not merged yet, or not executable as
+// far as we know.
+static void page_fault(struct ros_group *group, uint64_t address)
+{
+    if (address < TASK_END && !ros_space_covers(address) && linux_maps(address)) {
+        int err = ros_space_merge(address);
+        if (!err)
+            return;
+        if (err != -EFAULT) {
+            ros_stats_finish();
+            mv_die(MV_EXIT_FAILURE,
+                   "run: merging address 0x%lx: %s; guest physical space or memory slots are used "
+                   "up, run the program with --hvm=off",
+                   (unsigned long)address, mv_strerror(err));
+        }
+    }
+    uint64_t rip = group->frame->rip;
+    bool fetch = address - rip < 16 && ros_space_covers(address) && !ros_space_executable(address);
+    struct ros_signal signal;
+    uint64_t begin = rdtsc();
+    int sig = ros_replicate(group, &signal);
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_REPLICATION, .result = sig, .a = {address, rip}},
+              begin);
+    if (!sig && fetch) // Linux let it be executed: so shall we
+        ros_space_merge_range(ALIGN_DOWN(address, PAGE_SIZE), PAGE_SIZE, true);
+    raise_or_go_on(group, sig, &signal);
+}
+
+static void exception(struct ros_group *group)
+{
+    struct hvm_state state;
+    struct ak_exception e;
+    uint64_t cr2, begin = rdtsc();
+    read_state(group, &state, &cr2);
+    unsigned vector = (unsigned)(state.regs.rip - AK_VECTOR_PAGE) / AK_VECTOR_STRIDE;
+    if (vector >= AK_IDT_VECTORS ||
+        !ak_exception_read(group->ist_page, group->window, state.regs.rsp, vector, &e))
+        substrate_failed(group, "unknown exception", vector);
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_EXCEPTION,
+                                  .nr = vector,
+                                  .a = {e.error, e.rip, vector == VECTOR_PF ? cr2 : 0}},
+              begin);
+    if (place_of(group, e.rip) != IN_PROGRAM) // the AeroKernel itself does nothing that may fault
+        substrate_failed(group, "exception in the AeroKernel", vector);
+    frame_from_regs(group->frame, &state.regs);
+    group->frame->rip = e.rip;
+    group->frame->rsp = e.rsp;
+    group->frame->rflags = e.rflags;
+    group->resume = ROS_LOAD;
+    switch (vector) {
+    case VECTOR_PF:
+        page_fault(group, cr2);
+        break;
+    case VECTOR_DB: {
+        struct ros_signal signal = {
+            .info = {.si_signo = SIGTRAP, .si_code = TRAP_TRACE}, .trapno = VECTOR_DB};
+        signal.info.si_addr = (void *)e.rip;
+        ros_signal_force(group, &signal);
+        break;
+    }
+    case VECTOR_BP:
+        group->frame->rip--; // a trap: the instruction is behind us
+        replicate(group);
+        break;
+    default:
+        replicate(group);
+    }
+}
+
+static void fault(struct ros_group *group)
+{
+    uint64_t begin = rdtsc();
+    if (!ros_state_to_frame(group))
+        substrate_failed(group, "fault in the AeroKernel", 0);
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_FAULT, .a = {0, group->frame->rip}}, begin);
+    replicate(group);
+}
+
+// A signal arrived. If the program is about to request a system call, let it: the signal is
+// delivered then, before the call begins, exactly as Linux would.
+static bool interrupted(struct ros_group *group)
+{
+    uint64_t begin = rdtsc();
+    hvm_unkick(&group->vcpu);
+    if (!ros_signal_waiting(group) || !ros_state_to_frame(group))
+        return false;
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_KICK, .a = {0, group->frame->rip}}, begin);
+    return true;
+}
+
+static void request(struct ros_group *group)
+{
+    group->resume = ROS_CONTINUE;
+    ros_syscall_dispatch(group);
+    if (group->frame->rflags & FLAG_TF) { // or the entry's own instructions would trap
+        struct hvm_state state;
+        read_state(group, &state, NULL);
+        group->resume = ROS_LOAD;
+    }
+}
+
+// Answer one exit. Returns true if the program's state is in the frame now.
+static bool handle(struct ros_group *group, struct hvm_exit exit)
+{
+    switch (exit.kind) {
+    case HVM_EXIT_STORE:
+        if (exit.address != ros_space_doorbell())
+            break;
+        request(group);
+        return true;
+    case HVM_EXIT_PORT:
+        if (exit.address == AK_PORT_DOORBELL)
+            request(group);
+        else if (exit.address == AK_PORT_VECTOR)
+            exception(group);
+        else
+            return false; // a port of the program's at ring 0: nothing is behind it
+        return true;
+    case HVM_EXIT_FAULT:
+        fault(group);
+        return true;
+    case HVM_EXIT_INTERRUPT:
+        return interrupted(group);
+    case HVM_EXIT_HALT:
+        sys0(__NR_sched_yield); // a privilege of ring 0; no interrupt would end it
+        return false;
+    case HVM_EXIT_DEAD:
+    case HVM_EXIT_FAILURE:
+        break;
+    }
+    substrate_failed(group, "unexpected exit", exit.address);
+}
+
+void ros_loop(struct ros_group *group)
+{
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_GROUP_START}, rdtsc());
+    for (bool in_frame = true;;) {
+        while (in_frame && ros_signal_waiting(group))
+            ros_signal_deliver(group);
+        if (group->resume == ROS_LOAD)
+            load_frame(group);
+        // A signal that arrives from here on kicks the virtual CPU out at once.
+        in_frame = handle(group, hvm_vcpu_run(&group->vcpu));
+    }
+}
+
+uint64_t ros_measure_cpl0(struct ros_group *group, uint64_t *exit_cycles)
+{
+    struct hvm_state state = {.regs.rflags = FLAGS_FIXED};
+    state.regs.rip = group->window + (uint64_t)(ak_probe - ak_entry_page);
+    state.regs.rsp = group->window + AK_FRAME_OFFSET + MV_FRAME_STACK_TOP;
+    uint64_t best[2] = {~0ULL, ~0ULL};
+    // First the loop, then from behind it to the HLT: an exit with next to nothing executed.
+    for (int round = 0; round < 3; round++) {
+        if (hvm_vcpu_set_state(&group->vcpu, 0, &state))
+            return 0;
+        for (int part = 0; part < 2; part++) {
+            uint64_t begin = rdtsc();
+            struct hvm_exit exit = hvm_vcpu_run(&group->vcpu);
+            best[part] = MIN(best[part], rdtsc() - begin);
+            bool expected = part ? exit.kind == HVM_EXIT_HALT : exit.kind == HVM_EXIT_PORT;
+            if (!expected)
+                return 0;
+        }
+    }
+    *exit_cycles = best[1];
+    uint64_t loop = best[0] > best[1] ? best[0] - best[1] : 0;
+    return MAX(loop / (AK_PROBE_LOOPS * 2), 1ULL);
+}

@@ -1,0 +1,391 @@
+// Threads and processes: clone, fork, vfork, execve, exit.
+
+#include <asm/errno.h>
+#include <asm/prctl.h>
+#include <asm/unistd.h>
+#include <linux/fcntl.h>
+#include <linux/prctl.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <linux/stat.h>
+
+#include "base/fds.h"
+#include "base/print.h"
+#include "base/string.h"
+#include "base/sys.h"
+#include "ros/ros.h"
+#include "ros/trace.h"
+
+// A clone request in the terms of clone3, whichever call made it.
+struct request {
+    uint64_t nr;    // the call to make: clone or clone3
+    uint64_t flags; // with the exit signal in the low byte for clone
+    uint64_t stack; // the child's stack pointer, or 0: the parent's
+    uint64_t tls;
+    struct ros_args args; // for clone
+    struct clone_args wide; // for clone3
+    uint64_t wide_size;
+};
+
+static int64_t native_clone(struct request *r, uint64_t stack, void (*start)(void *), void *arg)
+{
+    // The partner's FS base is not the program's: TLS goes to the virtual CPU.
+    if (r->nr == __NR_clone3) {
+        struct clone_args wide = r->wide;
+        wide.flags &= ~(uint64_t)CLONE_SETTLS;
+        wide.tls = 0;
+        wide.stack = stack ? stack - KIB(16) : 0;
+        wide.stack_size = stack ? KIB(16) : 0;
+        uint64_t args[5] = {(uint64_t)&wide, r->wide_size};
+        return ros_clone_asm(__NR_clone3, args, start, arg);
+    }
+    uint64_t args[5] = {r->flags & ~(uint64_t)CLONE_SETTLS, stack, r->args.a[2], r->args.a[3], 0};
+    return ros_clone_asm(__NR_clone, args, start, arg);
+}
+
+static void child_main(void *arg)
+{
+    struct ros_group *group = arg;
+    ros_signal_thread_init(group);
+    ros_native_mask(group->signal_mask);
+    ros_loop(group);
+}
+
+// Give the child the state of the parent after the call, as Linux does.
+static int copy_state(struct ros_group *parent, struct ros_group *child, const struct request *r)
+{
+    struct hvm_state state;
+    int err = hvm_vcpu_get_state(&parent->vcpu, &state, NULL);
+    if (!err)
+        err = hvm_vcpu_get_xsave(&parent->vcpu, parent->xsave);
+    if (!err)
+        err = hvm_vcpu_set_xsave(&child->vcpu, parent->xsave);
+    if (err)
+        return err;
+    uint64_t ring = child->frame->ring;
+    *child->frame = *parent->frame;
+    child->frame->ring = ring;
+    child->frame->rax = 0;
+    if (r->stack)
+        child->frame->rsp = r->stack;
+    child->fs_base = r->flags & CLONE_SETTLS ? r->tls : state.fs_base;
+    child->gs_base = state.gs_base;
+    child->resume = ROS_LOAD;
+    return 0;
+}
+
+// A child that shares the address space shares the VM: it gets a virtual CPU of its own.
+static int64_t clone_shared(struct ros_group *group, struct request *r)
+{
+    struct ros_group *child;
+    int err = ros_group_acquire(&child);
+    if (err) {
+        static uint32_t told;
+        if (err == -EAGAIN && !__atomic_exchange_n(&told, 1, __ATOMIC_RELAXED))
+            mv_error("run: new thread: no virtual CPU is left (limit %u); use fewer threads or "
+                     "--hvm=off",
+                     ros.hvm.limits.max_vcpus);
+        return -EAGAIN;
+    }
+    bool own_actions = !(r->flags & CLONE_SIGHAND);
+    if (own_actions)
+        child->sighand = ros_sighand_copy(group->sighand);
+    else
+        __atomic_add_fetch(&group->sighand->users, 1, __ATOMIC_RELAXED), child->sighand =
+                                                                             group->sighand;
+    if (!child->sighand) {
+        __atomic_store_n(&child->busy, 0, __ATOMIC_RELEASE);
+        return -ENOMEM;
+    }
+    child->signal_pending = 0;
+    child->has_temporary_mask = false;
+    child->replicating = false;
+    child->pending_sync = 0;
+    child->blocked_sync = group->blocked_sync;
+    child->private_files = !(r->flags & CLONE_FILES) || group->private_files;
+    child->altstack = (stack_t){.ss_flags = SS_DISABLE};
+    if (r->flags & CLONE_VFORK)
+        child->altstack = group->altstack;
+    err = copy_state(group, child, r);
+    // The child begins with everything blocked, so that no signal meets it half made.
+    ros_sigset mask = ros_signal_mask(group), closed = ~ROS_SYNC_SIGNALS;
+    child->signal_mask = mask;
+    if (!err) {
+        sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
+        err = (int)native_clone(r, (uint64_t)child + GROUP_BLOCK, child_main, child);
+        ros_native_mask(mask);
+    }
+    if (err < 0) {
+        ros_group_release(child);
+    } else if ((r->flags & CLONE_VFORK) && READ_ONCE(child->busy)) {
+        // The kernel has held us until the child called execve or ended: it is gone, but if it
+        // did not end by our own exit path its group is still marked.
+        ros_group_release(child);
+    }
+    return err;
+}
+
+// In a forked child: the VM belongs to the parent's address space, so it gets one of its own.
+static void forked_child(struct ros_group *group)
+{
+    ros_signal_thread_init(group);
+    ros_groups_after_fork(group);
+    hvm_close(&ros.hvm);
+    int err = hvm_create(&ros.hvm);
+    if (!err)
+        err = ros_space_revive();
+    if (!err)
+        err = ros_group_revive(group);
+    if (!err)
+        err = hvm_vcpu_set_xsave(&group->vcpu, group->xsave);
+    if (err)
+        mv_die(MV_EXIT_FAILURE, "run: virtual machine of a forked child: %s; run the program with "
+                                "--hvm=off",
+               mv_strerror(err));
+    if (ros_stats())
+        ros_stats_add(&ros_stats()->processes, 1);
+    group->frame->rax = 0;
+    group->resume = ROS_LOAD;
+}
+
+static int64_t clone_separate(struct ros_group *group, struct request *r)
+{
+    struct hvm_state state;
+    int64_t err = hvm_vcpu_get_state(&group->vcpu, &state, NULL);
+    if (!err)
+        err = hvm_vcpu_get_xsave(&group->vcpu, group->xsave);
+    if (err)
+        return err;
+    group->fs_base = r->flags & CLONE_SETTLS ? r->tls : state.fs_base;
+    group->gs_base = state.gs_base;
+    // Held across the fork, so that the child finds nothing half changed by another thread.
+    ros_sigset mask = ros_signal_mask(group), closed = ~ROS_SYNC_SIGNALS;
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
+    ros_groups_lock();
+    ros_space_lock();
+    mv_lock(&group->sighand->lock);
+    int64_t pid = native_clone(r, 0, NULL, NULL);
+    mv_unlock(&group->sighand->lock);
+    ros_space_unlock();
+    ros_groups_unlock();
+    if (pid == 0) {
+        forked_child(group);
+        if (r->stack)
+            group->frame->rsp = r->stack;
+        group->private_files = false;
+    }
+    if (group->signal_pending) // a signal came before all was closed
+        group->signal_mask = mask;
+    else
+        ros_native_mask(mask);
+    return pid ? pid : ROS_FRAME_SET;
+}
+
+static int64_t do_clone(struct ros_group *group, struct request *r)
+{
+    // A signal that came in time is delivered before the call, as Linux does (ERESTARTNOINTR).
+    if (group->signal_pending) {
+        group->restart_rax = group->frame->rax;
+        return ROS_INTERRUPTED;
+    }
+    return r->flags & CLONE_VM ? clone_shared(group, r) : clone_separate(group, r);
+}
+
+int64_t ros_sys_clone(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    struct request r = {.nr = nr,
+                        .flags = (uint32_t)args->a[0],
+                        .stack = args->a[1],
+                        .tls = args->a[4],
+                        .args = *args};
+    return do_clone(group, &r);
+}
+
+int64_t ros_sys_clone3(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    struct request r = {.nr = nr, .wide_size = args->a[1]};
+    if (args->a[1] < CLONE_ARGS_SIZE_VER0)
+        return -EINVAL;
+    if (args->a[1] > sizeof(r.wide))
+        return -E2BIG;
+    if (ros_copy_in(&r.wide, args->a[0], args->a[1]))
+        return -EFAULT;
+    if ((r.wide.stack == 0) != (r.wide.stack_size == 0))
+        return -EINVAL;
+    r.flags = r.wide.flags;
+    r.stack = r.wide.stack + r.wide.stack_size;
+    r.tls = r.wide.tls;
+    return do_clone(group, &r);
+}
+
+int64_t ros_sys_fork(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    (void)args;
+    struct request r = {.nr = __NR_clone, .flags = SIGCHLD};
+    if (nr == __NR_vfork)
+        r.flags |= CLONE_VM | CLONE_VFORK;
+    return do_clone(group, &r);
+}
+
+// ---- execve ------------------------------------------------------------------------------------
+
+// What a new program must find: the program's mask whole, and signals that it ignores ignored.
+// The core's own handlers fall to the default by themselves.
+static int64_t exec_forward(struct ros_group *group, uint64_t nr, const struct ros_args *args)
+{
+    static const struct ros_sigaction ignore = {.handler = 1};
+    ros_sigset whole = ros_signal_mask(group);
+    for (int sig = 1; sig <= ROS_SIGNALS; sig++)
+        if ((SIGBIT(sig) & ROS_SYNC_SIGNALS) && group->sighand->action[sig].handler == 1)
+            sys4(__NR_rt_sigaction, sig, &ignore, 0, sizeof(ros_sigset));
+    if (group->blocked_sync)
+        sys4(__NR_rt_sigprocmask, SIG_SETMASK, &whole, 0, sizeof(whole));
+    ros_stats_finish();
+    int64_t result = ros_forward(group, nr, args);
+    // Still here: the program goes on.
+    ros_signal_reclaim();
+    if (group->blocked_sync && !group->signal_pending)
+        ros_native_mask(whole);
+    return result;
+}
+
+// True if the file is one that our own loader may start: readable, and without rights of its own.
+static bool may_follow(const char *path)
+{
+    struct statx st;
+    if (sys5(__NR_statx, AT_FDCWD, path, 0, STATX_BASIC_STATS, &st) < 0)
+        return false;
+    return !(st.stx_mode & (S_ISUID | S_ISGID)) && S_ISREG(st.stx_mode) &&
+           sys3(__NR_faccessat, AT_FDCWD, path, 5 /* R_OK | X_OK */) == 0;
+}
+
+enum { ARGV_MAX = 8192 };
+
+// execve under --follow: the same core starts the new program. Returns what execve returned, or
+// ROS_FRAME_SET if this program has to be started natively.
+static int64_t follow(struct ros_group *group, struct ros_args *args)
+{
+    static struct mv_lock lock;
+    static char path[4096];
+    static uint64_t argv[ARGV_MAX + 4];
+    int64_t result = ROS_FRAME_SET;
+    mv_lock(&lock);
+    if (ros_copy_string(path, args->a[0], sizeof(path)) >= 0 && may_follow(path)) {
+        unsigned n = 0;
+        argv[0] = (uint64_t)ros.core_path;
+        argv[1] = (uint64_t)ros.config;
+        argv[2] = (uint64_t)path;
+        while (n < ARGV_MAX && ros_copy_in(&argv[3 + n], args->a[1] + n * 8, 8) == 0 && argv[3 + n])
+            n++;
+        if (n && n < ARGV_MAX && !argv[3 + n]) {
+            struct ros_args own = {{(uint64_t)ros.core_path, (uint64_t)argv, args->a[2]}};
+            result = exec_forward(group, __NR_execve, &own);
+        }
+    }
+    mv_unlock(&lock);
+    return result;
+}
+
+int64_t ros_sys_execve(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    if (ros.follow) {
+        int64_t result = follow(group, args);
+        if (result != ROS_FRAME_SET)
+            return result;
+    }
+    ros_replace_exe_link(args, 0);
+    return exec_forward(group, nr, args);
+}
+
+int64_t ros_sys_execveat(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    ros_replace_exe_link(args, 1);
+    return exec_forward(group, nr, args);
+}
+
+// ---- exit and process attributes ---------------------------------------------------------------
+
+int64_t ros_sys_exit(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    (void)nr;
+    ros_stats_finish();
+    ros_group_exit(group, (int)args->a[0]);
+}
+
+int64_t ros_sys_exit_group(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    (void)nr;
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_GROUP_END, .result = (int)args->a[0]}, rdtsc());
+    ros_stats_finish();
+    // A vfork child leaves the VM to its parent, which releases the group.
+    (void)group;
+    sys_exit_group((int)args->a[0]);
+}
+
+int64_t ros_sys_arch_prctl(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    struct hvm_state state;
+    uint64_t value = args->a[1];
+    switch ((int)args->a[0]) {
+    case ARCH_SET_FS:
+    case ARCH_SET_GS:
+    case ARCH_GET_FS:
+    case ARCH_GET_GS:
+        break;
+    case ARCH_REQ_XCOMP_PERM:
+    case ARCH_REQ_XCOMP_GUEST_PERM:
+        return -EOPNOTSUPP; // the HRT has no AMX
+    default:
+        return ros_forward(group, nr, args);
+    }
+    if (hvm_vcpu_get_state(&group->vcpu, &state, NULL))
+        return -EIO;
+    switch ((int)args->a[0]) {
+    case ARCH_GET_FS:
+        return ros_copy_out(value, &state.fs_base, sizeof(uint64_t));
+    case ARCH_GET_GS:
+        return ros_copy_out(value, &state.gs_base, sizeof(uint64_t));
+    default:
+        break;
+    }
+    if (value >= TASK_END)
+        return -EPERM;
+    bool is_fs = (int)args->a[0] == ARCH_SET_FS;
+    return hvm_vcpu_set_bases(&group->vcpu, is_fs ? value : state.fs_base,
+                              is_fs ? state.gs_base : value);
+}
+
+// A system-call filter of the program's would also filter the partner's calls to the substrate,
+// so a program that asks for one goes on natively from there.
+static int64_t leave_for_seccomp(struct ros_group *group)
+{
+    struct hvm_state state;
+    if (ros_groups_alive() > 1)
+        return -EINVAL; // as from a kernel without seccomp; the other threads cannot leave
+    if (hvm_vcpu_get_state(&group->vcpu, &state, NULL))
+        return -EIO;
+    if (!ros.quiet)
+        mv_error("run: system-call filter: the program asks for one on itself; it goes on natively");
+    group->fs_base = state.fs_base;
+    group->gs_base = state.gs_base;
+    group->frame->rip -= 2; // natively, the call comes again
+    ros_leave(group);
+}
+
+int64_t ros_sys_seccomp(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    bool query = args->a[0] == SECCOMP_GET_ACTION_AVAIL || args->a[0] == SECCOMP_GET_NOTIF_SIZES;
+    return query ? ros_forward(group, nr, args) : leave_for_seccomp(group);
+}
+
+int64_t ros_sys_prctl(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    switch ((int)args->a[0]) {
+    case PR_SET_SECCOMP:
+        return leave_for_seccomp(group);
+    case PR_SET_SYSCALL_USER_DISPATCH:
+        return -EINVAL;
+    default:
+        return ros_forward(group, nr, args);
+    }
+}

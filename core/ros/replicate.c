@@ -1,0 +1,79 @@
+// Native execution of program state on the partner: of one instruction (the paper's "replicates
+// the access"), or from now on.
+
+#include <asm/errno.h>
+#include <asm/prctl.h>
+
+#include "base/string.h"
+#include "base/sys.h"
+#include "ros/ros.h"
+#include "ros/trace.h"
+
+#define FLAG_TF 0x100ULL
+#define FLAG_RF 0x10000ULL
+enum { TRAPNO_DEBUG = 1 };
+
+static void load_bases(const struct ros_group *group)
+{
+    // By system call: this works with and without FSGSBASE.
+    sys2(__NR_arch_prctl, ARCH_SET_FS, group->fs_base);
+    sys2(__NR_arch_prctl, ARCH_SET_GS, group->gs_base);
+}
+
+int ros_replicate(struct ros_group *group, struct ros_signal *ret)
+{
+    uint64_t tf = group->frame->rflags & FLAG_TF;
+    if (hvm_vcpu_get_xsave(&group->vcpu, group->xsave)) {
+        *ret = (struct ros_signal){.info = {.si_signo = SIGSEGV, .si_code = SI_KERNEL}};
+        return SIGSEGV;
+    }
+    // Nothing but the instruction's own signals may come in between.
+    ros_sigset program = group->signal_pending ? group->signal_mask : ros_signal_mask(group);
+    ros_sigset closed = ~ROS_SYNC_SIGNALS;
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
+    load_bases(group);
+    group->replicate_result = ret;
+    void *native = ros_sigframe_native(group, closed, FLAG_TF);
+    int sig = ros_context_save(&group->replicate_context);
+    if (!sig) {
+        group->replicating = true;
+        ros_native_enter(native);
+    }
+    if (sig == SIGTRAP && ret->trapno == TRAPNO_DEBUG && ret->info.si_code > 0) {
+        group->frame->rflags = (group->frame->rflags & ~(FLAG_TF | FLAG_RF)) | tf;
+        hvm_vcpu_set_xsave(&group->vcpu, group->xsave);
+        sig = 0;
+    }
+    if (!group->signal_pending)
+        ros_native_mask(program);
+    return sig;
+}
+
+void ros_replicate_caught(struct ros_group *group, const siginfo_t *info, struct ucontext *uc)
+{
+    group->replicating = false;
+    *group->replicate_result = (struct ros_signal){.info = *info,
+                                                   .trapno = uc->uc_mcontext.trapno,
+                                                   .error = uc->uc_mcontext.err,
+                                                   .cr2 = uc->uc_mcontext.cr2};
+    // After a fault the state is as before, and the frame has it already.
+    if (info->si_signo == SIGTRAP)
+        ros_sigframe_from_native(group, uc);
+    ros_context_restore(&group->replicate_context, info->si_signo);
+}
+
+void ros_leave(struct ros_group *group)
+{
+    hvm_vcpu_get_xsave(&group->vcpu, group->xsave);
+    ros_sigset mask = ros_signal_mask(group), closed = ~0ULL;
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
+    ros_stats_finish();
+    hvm_vcpu_close(&group->vcpu);
+    hvm_close(&ros.hvm);
+    ros_signal_to_native(group);
+    load_bases(group);
+    void *native = ros_sigframe_native(group, mask, 0);
+    struct ucontext *uc = native;
+    uc->uc_stack = group->altstack;
+    ros_native_enter(native);
+}

@@ -1,0 +1,285 @@
+// The Linux side: execution groups, the partner's loop, system calls, signals, processes, and the
+// superposition of the address space.
+#ifndef MV_ROS_ROS_H
+#define MV_ROS_ROS_H
+
+#include <asm/sigcontext.h>
+#include <linux/signal.h>
+
+#include <asm/ucontext.h> // uses the two above without including them
+
+#include "abi/frame.h"
+#include "aerokernel/paging.h"
+#include "base/lock.h"
+#include "base/types.h"
+#include "hvm/hvm.h"
+
+// Signal sets as the kernel has them: bit n-1 stands for signal n.
+typedef uint64_t ros_sigset;
+#define SIGBIT(sig) (1UL << ((sig)-1))
+enum { ROS_SIGNALS = 64 };
+
+// Signals that instructions raise. The core needs them unblocked and handled at all times (its
+// copies from program memory and the replication of accesses rely on it), so for these the
+// program's mask and dispositions exist only in our tables.
+#define ROS_SYNC_SIGNALS                                                                           \
+    (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGFPE) | SIGBIT(SIGILL) | SIGBIT(SIGTRAP))
+enum { ROS_SYNC_COUNT = 5 };
+
+// struct kernel_sigaction of rt_sigaction(2).
+struct ros_sigaction {
+    uint64_t handler, flags, restorer;
+    ros_sigset mask;
+};
+
+// The dispositions that groups made with CLONE_SIGHAND share.
+struct ros_sighand {
+    struct mv_lock lock;
+    uint32_t users;
+    struct ros_sigaction action[ROS_SIGNALS + 1];
+};
+
+// A signal on its way to the program, with what the kernel recorded of the fault that raised it.
+struct ros_signal {
+    siginfo_t info;
+    uint64_t trapno, error, cr2;
+};
+
+// Callee-saved registers, stack and address to go back to.
+struct ros_context {
+    uint64_t rbx, rbp, r12, r13, r14, r15, rsp, rip;
+};
+
+// How the virtual CPU goes on when the partner is done.
+enum ros_resume {
+    ROS_CONTINUE, // it stands in the AeroKernel's entry and loads the frame by itself
+    ROS_LOAD,     // the frame has to be loaded into it
+};
+
+// One execution group: a Linux thread (the partner) and the virtual CPU it drives. It lies at the
+// start of a block of GROUP_BLOCK bytes that also holds the partner's stacks, so that any code of
+// the core, signal handlers included, finds its group from the stack pointer alone: the
+// partner's FS and GS bases may be the program's.
+struct ros_group {
+    // Known to assembly by offset.
+    uint32_t signal_pending; // `signal` waits for delivery; all asynchronous signals are blocked
+    uint32_t busy;           // 0: free for a new thread; set to 0 as a thread's very last act
+    uint64_t restart_rax;    // RAX with which to begin an interrupted system call again
+
+    struct hvm_vcpu vcpu;
+    struct mv_frame *frame;
+    char *tables_page, *ist_page;
+    uint64_t window;
+    uint64_t fs_base, gs_base; // as last loaded by ROS_LOAD or read
+    enum ros_resume resume;
+    uint32_t cpu; // the CPU that getcpu reports
+
+    struct ros_sighand *sighand;
+    struct ros_signal signal;    // if signal_pending
+    ros_sigset signal_mask;      // if signal_pending: the mask to go back to
+    ros_sigset temporary_mask;   // mask of a sigsuspend and its kin, if has_temporary_mask
+    bool has_temporary_mask;
+    bool private_files;          // descriptor table not shared with the other groups
+    ros_sigset blocked_sync;     // the program's mask of ROS_SYNC_SIGNALS
+    ros_sigset pending_sync;     // sent by somebody while blocked
+    siginfo_t sync_info[ROS_SYNC_COUNT];
+    stack_t altstack; // the program's
+
+    volatile bool replicating;
+    struct ros_context replicate_context;
+    struct ros_signal *replicate_result;
+
+    struct {
+        uint32_t pid, tid;
+    } id; // of the partner
+
+    char xsave[HVM_XSAVE_BYTES] __attribute__((aligned(64)));
+    char native_frame[KIB(12)] __attribute__((aligned(64)));
+};
+
+enum {
+    GROUP_BLOCK = KIB(128),
+    GROUP_ALTSTACK = KIB(32),
+    GROUP_ALTSTACK_SIZE = KIB(32),
+    GROUP_STACK_GUARD = KIB(64),
+    GROUP_STACK = GROUP_STACK_GUARD + PAGE_SIZE,
+};
+
+static inline struct ros_group *ros_self(void)
+{
+    uint64_t sp;
+    __asm__("mov %%rsp, %0" : "=r"(sp));
+    return (struct ros_group *)ALIGN_DOWN(sp, GROUP_BLOCK);
+}
+
+// What the whole process (strictly: the address space) shares.
+struct ros_process {
+    struct hvm hvm;
+    unsigned ring;
+    bool hybrid; // a VM exists
+    bool follow; // execve starts an HRT again
+    bool quiet;
+    const char *core_path, *config; // for follow
+    char exe_path[4096];            // what /proc/self/exe shall say
+    bool exe_by_kernel;             // the kernel says it already
+    ros_sigset ignored_at_start;
+};
+extern struct ros_process ros;
+
+// group.c ------------------------------------------------------------------------------------
+
+// A free group with a virtual CPU in the current VM, its sighand unset. Errors: -EAGAIN no
+// virtual CPU is left, -ENOMEM.
+int ros_group_acquire(struct ros_group **ret);
+// Give a group back whose thread is gone (or never came to be).
+void ros_group_release(struct ros_group *group);
+// The partner's end: give the group back and leave the thread.
+_Noreturn void ros_group_exit(struct ros_group *group, int status);
+// Make the virtual CPU of this group in a new VM; used by hybrid forked children.
+int ros_group_revive(struct ros_group *group);
+// In a forked child: forget the virtual CPUs of all groups but this one, whose threads are gone.
+void ros_groups_after_fork(struct ros_group *self);
+unsigned ros_groups_alive(void);
+void ros_groups_lock(void);
+void ros_groups_unlock(void);
+
+// space.c: the superposition of the address space --------------------------------------------
+
+// Make the tables and the AeroKernel's own memory, and the VM's first slot.
+int ros_space_init(void);
+// Again in a new VM, after fork: all slots.
+int ros_space_revive(void);
+// Merge the window around `address`. Returns 0, -ENOMEM, -ENOSPC (slots or guest physical space
+// used up), or -EFAULT where nothing may be merged.
+int ros_space_merge(uint64_t address);
+// Merge a range, and let it be executed if `executable`.
+int ros_space_merge_range(uint64_t start, uint64_t size, bool executable);
+// True if a window covers the address.
+bool ros_space_covers(uint64_t address);
+bool ros_space_executable(uint64_t address);
+uint64_t ros_space_root(void);
+// Guest physical address of the doorbell page.
+uint64_t ros_space_doorbell(void);
+// Pages of the AeroKernel's memory for the window of virtual CPU `id`.
+int ros_space_make_window(unsigned id, struct ros_group *group);
+void ros_space_lock(void);
+void ros_space_unlock(void);
+// With the lock held: forbid or allow execution of a range.
+void ros_space_forbid_execute(uint64_t start, uint64_t size);
+int ros_space_allow_execute(uint64_t start, uint64_t size);
+
+// loop.c -------------------------------------------------------------------------------------
+
+// The partner's loop: run the virtual CPU and answer its events until the thread ends.
+_Noreturn void ros_loop(struct ros_group *group);
+// Bring the program's state into the frame, from wherever the virtual CPU stands.
+// Returns false if it is in the first half of the AeroKernel's entry: then a system call is about
+// to be requested, and the state is best read when it is.
+bool ros_state_to_frame(struct ros_group *group);
+// Start the virtual CPU measuring; TSC cycles an instruction at CPL 0 take.
+uint64_t ros_measure_cpl0(struct ros_group *group, uint64_t *exit_cycles);
+
+// syscall.c and its tables -------------------------------------------------------------------
+
+// Result of a system call that did not take place because a signal came first.
+#define ROS_INTERRUPTED INT64_MIN
+// Result of a call that has set the frame itself.
+#define ROS_FRAME_SET (INT64_MIN + 1)
+
+struct ros_args {
+    uint64_t a[6];
+};
+
+// Answer the system call in the frame.
+void ros_syscall_dispatch(struct ros_group *group);
+// Execute a system call for the program, as the program's own thread. Returns its result or
+// ROS_INTERRUPTED.
+int64_t ros_forward(struct ros_group *group, uint64_t nr, const struct ros_args *args);
+
+// Where a path argument names the link to the program's own file, put the file's real path.
+void ros_replace_exe_link(struct ros_args *args, unsigned at);
+
+typedef int64_t ros_handler(struct ros_group *group, uint64_t nr, struct ros_args *args);
+ros_handler ros_sys_mmap, ros_sys_munmap, ros_sys_mprotect, ros_sys_mremap, ros_sys_range,
+    ros_sys_pkey_alloc, ros_sys_sigaction, ros_sys_sigprocmask, ros_sys_sigaltstack,
+    ros_sys_sigreturn, ros_sys_sigwaiting, ros_sys_clone, ros_sys_clone3, ros_sys_fork,
+    ros_sys_execve, ros_sys_execveat, ros_sys_exit, ros_sys_exit_group, ros_sys_arch_prctl,
+    ros_sys_prctl, ros_sys_seccomp, ros_sys_close, ros_sys_close_range, ros_sys_dup2,
+    ros_sys_fcntl, ros_sys_path, ros_sys_path_at, ros_sys_readlink, ros_sys_readlinkat,
+    ros_sys_absent, ros_sys_forbidden, ros_sys_unshare, ros_sys_sigpending;
+
+// signal.c -----------------------------------------------------------------------------------
+
+// Install the handlers that the core needs, and read the dispositions inherited.
+void ros_signal_init(struct ros_sighand *sighand);
+// Register the group's alternate stack with Linux; by the partner itself, before anything else.
+void ros_signal_thread_init(struct ros_group *group);
+// Deliver what is pending; the state is in the frame.
+void ros_signal_deliver(struct ros_group *group);
+bool ros_signal_waiting(const struct ros_group *group);
+// Deliver a signal that the program's own instruction raised; the state is in the frame.
+void ros_signal_force(struct ros_group *group, const struct ros_signal *signal);
+// End the process by the default action of a signal.
+_Noreturn void ros_die_by_signal(int sig);
+// Make the dispositions and the mask the kernel's own, before the program goes on natively.
+void ros_signal_to_native(struct ros_group *group);
+// Install the core's handlers of instruction-raised signals again, after an execve that failed.
+void ros_signal_reclaim(void);
+struct ros_sighand *ros_sighand_copy(struct ros_sighand *from);
+void ros_sighand_put(struct ros_sighand *sighand);
+// The program's signal mask.
+ros_sigset ros_signal_mask(const struct ros_group *group);
+void ros_native_mask(ros_sigset mask);
+
+// sigframe.c: signal frames ------------------------------------------------------------------
+
+// Build a frame for `action` on the program's stack and point the state in the frame at the
+// handler. Returns 0 or -EFAULT.
+int ros_sigframe_push(struct ros_group *group, const struct ros_signal *signal,
+                      const struct ros_sigaction *action, ros_sigset mask);
+// Restore the state from the frame at the program's stack pointer. Returns 0 or -EFAULT.
+int ros_sigframe_pop(struct ros_group *group, ros_sigset *mask);
+bool ros_on_altstack(const stack_t *stack, uint64_t sp);
+// A frame in native_frame from which rt_sigreturn continues the program's state natively.
+// Extended state is taken from group->xsave. Returns what ros_native_enter() takes.
+void *ros_sigframe_native(struct ros_group *group, ros_sigset mask, uint64_t extra_flags);
+// Take the state back from the frame that the kernel made on the way out.
+void ros_sigframe_from_native(struct ros_group *group, const struct ucontext *uc);
+
+// replicate.c --------------------------------------------------------------------------------
+
+// Execute the program's next instruction natively, on the partner, as the paper's HVM library
+// replicates an access. Returns 0 if it completed (state in the frame is after it), else a signal
+// number, *ret being what Linux raised.
+int ros_replicate(struct ros_group *group, struct ros_signal *ret);
+// Called by the host's signal handler while group->replicating.
+_Noreturn void ros_replicate_caught(struct ros_group *group, const siginfo_t *info,
+                                    struct ucontext *uc);
+// Leave the HRT for good: the thread goes on natively from the state in the frame.
+_Noreturn void ros_leave(struct ros_group *group);
+
+// copy.c: program memory ---------------------------------------------------------------------
+
+// Copy from or to program memory. Return 0 or -EFAULT; the core's own memory is never touched.
+int ros_copy_in(void *dst, uint64_t src, uint64_t size);
+int ros_copy_out(uint64_t dst, const void *src, uint64_t size);
+// Copy a string with its terminator. Returns its length, -EFAULT or -ENAMETOOLONG.
+int64_t ros_copy_string(char *dst, uint64_t src, uint64_t size);
+
+// asm.S --------------------------------------------------------------------------------------
+int64_t ros_syscall_asm(struct ros_group *group, uint64_t nr, const uint64_t args[6]);
+extern const char ros_syscall_begin[], ros_syscall_insn[], ros_syscall_end[],
+    ros_syscall_interrupted[];
+int ros_copy_asm(void *dst, const void *src, uint64_t size);
+extern const char ros_copy_begin[], ros_copy_end[], ros_copy_fault[];
+int ros_context_save(struct ros_context *context);
+_Noreturn void ros_context_restore(struct ros_context *context, int value);
+_Noreturn void ros_native_enter(void *stack_pointer);
+// clone or clone3 (nr) with args; the child calls start(arg) if start is not NULL (it then has a
+// stack of its own), else returns 0.
+int64_t ros_clone_asm(uint64_t nr, const uint64_t args[5], void (*start)(void *), void *arg);
+_Noreturn void ros_exit_asm(uint32_t *busy, int status);
+_Noreturn void ros_call_on_stack(void (*fn)(void *), void *arg, uint64_t stack);
+void ros_restorer(void);
+
+#endif

@@ -1,0 +1,475 @@
+// Signals, both ways.
+//
+// The partner's signal mask is the program's (but for signals that instructions raise), and for
+// every signal that the program handles, our handler is installed with the program's SA_RESTART:
+// so Linux itself decides what is pending, who gets it and whether a system call restarts. Our
+// handler takes one signal, blocks all others, and the partner's loop builds the program's frame.
+
+#include <asm/errno.h>
+#include <asm/unistd.h>
+
+#include "base/print.h"
+#include "base/region.h"
+#include "base/string.h"
+#include "base/sys.h"
+#include "ros/ros.h"
+#include "ros/trace.h"
+
+#define SA_RESTORER_FLAG 0x04000000ULL
+#define HANDLER_DEFAULT 0ULL
+#define HANDLER_IGNORE 1ULL
+#define NEVER_BLOCKED (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
+
+static bool is_sync(int sig)
+{
+    return SIGBIT(sig) & ROS_SYNC_SIGNALS;
+}
+
+// Index of a synchronous signal in tables that have one entry for each.
+static unsigned sync_index(int sig)
+{
+    unsigned index = 0;
+    for (int below = 1; below < sig; below++)
+        index += is_sync(below);
+    return index;
+}
+
+static int native_action(int sig, const struct ros_sigaction *new, struct ros_sigaction *old)
+{
+    return (int)sys4(__NR_rt_sigaction, sig, new, old, sizeof(ros_sigset));
+}
+
+void ros_native_mask(ros_sigset mask)
+{
+    mask &= ~ROS_SYNC_SIGNALS;
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
+}
+
+ros_sigset ros_signal_mask(const struct ros_group *group)
+{
+    ros_sigset mask = group->signal_mask;
+    if (!group->signal_pending)
+        sys4(__NR_rt_sigprocmask, SIG_SETMASK, 0, &mask, sizeof(mask));
+    return (mask & ~ROS_SYNC_SIGNALS) | group->blocked_sync;
+}
+
+// Set the program's mask; with a signal on its way, the partner's stays closed until it is
+// delivered.
+static void set_program_mask(struct ros_group *group, ros_sigset mask)
+{
+    mask &= ~NEVER_BLOCKED;
+    group->blocked_sync = mask & ROS_SYNC_SIGNALS;
+    if (group->signal_pending)
+        group->signal_mask = mask;
+    else
+        ros_native_mask(mask);
+}
+
+// ---- Linux to core -----------------------------------------------------------------------------
+
+_Noreturn static void crashed(int sig, const siginfo_t *info, const struct ucontext *uc)
+{
+    uint64_t rip = uc->uc_mcontext.rip;
+    mv_die(MV_EXIT_FAILURE,
+           "internal error: signal %d at core offset 0x%lx, address 0x%lx; please report this", sig,
+           (unsigned long)(rip - mv_region.start), (unsigned long)info->si_addr);
+}
+
+static bool in_range(uint64_t rip, const char *from, const char *to)
+{
+    return rip >= (uint64_t)from && rip < (uint64_t)to;
+}
+
+// Somebody sent (not: raised) one of the synchronous signals, which the program blocks.
+static void hold_sync(struct ros_group *group, int sig, const siginfo_t *info)
+{
+    group->sync_info[sync_index(sig)] = *info;
+    group->pending_sync |= SIGBIT(sig);
+}
+
+static void on_signal(int sig, siginfo_t *info, struct ucontext *uc)
+{
+    struct ros_group *group = ros_self();
+    struct sigcontext *regs = &uc->uc_mcontext;
+    if (is_sync(sig) && info->si_code > 0) {
+        if (group->replicating)
+            ros_replicate_caught(group, info, uc);
+        if (!in_range(regs->rip, ros_copy_begin, ros_copy_end))
+            crashed(sig, info, uc);
+        regs->rip = (uint64_t)ros_copy_fault;
+        return;
+    }
+    if (is_sync(sig) && (group->signal_pending || (group->blocked_sync & SIGBIT(sig)))) {
+        hold_sync(group, sig, info);
+        return;
+    }
+    if (in_range(regs->rip, ros_syscall_begin, ros_syscall_end))
+        regs->rip = (uint64_t)ros_syscall_interrupted;
+    group->signal = (struct ros_signal){.info = *info};
+    group->signal_mask = uc->uc_sigmask;
+    group->signal_pending = 1;
+    uc->uc_sigmask = ~ROS_SYNC_SIGNALS;
+    if (group->vcpu.fd >= 0)
+        hvm_kick(&group->vcpu);
+}
+
+static const struct ros_sigaction *core_action(uint64_t program_flags)
+{
+    static struct ros_sigaction actions[2];
+    bool restart = program_flags & SA_RESTART;
+    actions[restart] = (struct ros_sigaction){
+        .handler = (uint64_t)on_signal,
+        .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG | (restart ? SA_RESTART : 0),
+        .restorer = (uint64_t)ros_restorer,
+        .mask = ~ROS_SYNC_SIGNALS};
+    return &actions[restart];
+}
+
+void ros_signal_init(struct ros_sighand *sighand)
+{
+    for (int sig = 1; sig <= ROS_SIGNALS; sig++) {
+        struct ros_sigaction inherited = {0};
+        native_action(sig, NULL, &inherited);
+        sighand->action[sig].handler = inherited.handler == HANDLER_IGNORE ? HANDLER_IGNORE : 0;
+    }
+    ros_signal_reclaim();
+}
+
+void ros_signal_reclaim(void)
+{
+    for (int sig = 1; sig <= ROS_SIGNALS; sig++)
+        if (is_sync(sig))
+            native_action(sig, core_action(0), NULL);
+}
+
+void ros_signal_thread_init(struct ros_group *group)
+{
+    stack_t stack = {.ss_sp = (char *)group + GROUP_ALTSTACK, .ss_size = GROUP_ALTSTACK_SIZE};
+    sys2(__NR_sigaltstack, &stack, 0);
+    group->id.pid = (uint32_t)sys0(__NR_getpid);
+    group->id.tid = (uint32_t)sys0(__NR_gettid);
+}
+
+// ---- Core to program ---------------------------------------------------------------------------
+
+bool ros_signal_waiting(const struct ros_group *group)
+{
+    return READ_ONCE(group->signal_pending) ||
+           (READ_ONCE(group->pending_sync) & ~group->blocked_sync);
+}
+
+// Give a signal to Linux again, for this thread: its disposition or mask has changed under way.
+static void send_again(const struct ros_group *group, siginfo_t *info)
+{
+    sys4(__NR_rt_tgsigqueueinfo, group->id.pid, group->id.tid, info->si_signo, info);
+}
+
+void ros_die_by_signal(int sig)
+{
+    struct ros_sigaction fallback = {.handler = HANDLER_DEFAULT};
+    ros_sigset open = ~SIGBIT(sig);
+    ros_stats_finish();
+    native_action(sig, &fallback, NULL);
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &open, 0, sizeof(open));
+    sys3(__NR_tgkill, sys0(__NR_getpid), sys0(__NR_gettid), sig);
+    sys_exit_group(128 + sig);
+}
+
+// Take the next signal to deliver. Returns false if there is none after all.
+static bool take(struct ros_group *group, struct ros_signal *ret)
+{
+    ros_sigset ready = group->pending_sync & ~group->blocked_sync;
+    if (group->signal_pending) {
+        *ret = group->signal;
+        hvm_unkick(&group->vcpu);
+        return true;
+    }
+    if (!ready)
+        return false;
+    int sig = __builtin_ctzll(ready) + 1;
+    *ret = (struct ros_signal){.info = group->sync_info[sync_index(sig)]};
+    group->pending_sync &= ~SIGBIT(sig);
+    return true;
+}
+
+static struct ros_sigaction action_of(struct ros_group *group, int sig)
+{
+    mv_lock(&group->sighand->lock);
+    struct ros_sigaction action = group->sighand->action[sig];
+    mv_unlock(&group->sighand->lock);
+    return action;
+}
+
+static void set_default(struct ros_group *group, int sig)
+{
+    static const struct ros_sigaction fallback;
+    mv_lock(&group->sighand->lock);
+    if (!is_sync(sig))
+        native_action(sig, &fallback, NULL);
+    group->sighand->action[sig].handler = HANDLER_DEFAULT;
+    mv_unlock(&group->sighand->lock);
+}
+
+static void force(struct ros_group *group, const struct ros_signal *signal, ros_sigset mask);
+
+// Enter the program's handler. `mask`: the mask to return to; `blocked`: the mask in force now.
+static void enter_handler(struct ros_group *group, const struct ros_signal *signal,
+                          const struct ros_sigaction *action, ros_sigset mask, ros_sigset blocked)
+{
+    int sig = signal->info.si_signo;
+    uint64_t begin = rdtsc(), rip = group->frame->rip;
+    if (ros_sigframe_push(group, signal, action, mask)) {
+        // As Linux: the frame does not fit, so SIGSEGV, and by default if it was SIGSEGV.
+        struct ros_signal overflow = {.info = {.si_signo = SIGSEGV, .si_code = SI_KERNEL}};
+        if (sig == SIGSEGV)
+            set_default(group, SIGSEGV);
+        force(group, &overflow, mask);
+        return;
+    }
+    if (action->flags & SA_RESETHAND)
+        set_default(group, sig);
+    blocked |= action->mask | (action->flags & SA_NODEFER ? 0 : SIGBIT(sig));
+    set_program_mask(group, blocked);
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_SIGNAL,
+                                  .nr = (uint32_t)sig,
+                                  .a = {action->handler, rip}},
+              begin);
+}
+
+void ros_signal_deliver(struct ros_group *group)
+{
+    struct ros_signal signal;
+    ros_sigset mask = ros_signal_mask(group);
+    bool asynchronous = group->signal_pending;
+    if (!take(group, &signal))
+        return;
+    int sig = signal.info.si_signo;
+    ros_sigset blocked = mask;
+    if (group->has_temporary_mask)
+        blocked = group->temporary_mask;
+    group->has_temporary_mask = false;
+    struct ros_sigaction action = action_of(group, sig);
+    // Pending no more: set_program_mask() below opens the partner's mask again, unless what is
+    // delivered was held back while an asynchronous one waits.
+    if (asynchronous)
+        group->signal_pending = 0;
+    if (blocked & SIGBIT(sig)) {
+        send_again(group, &signal.info); // blocked by a handler entered in between
+        set_program_mask(group, mask);
+    } else if (action.handler == HANDLER_IGNORE) {
+        set_program_mask(group, mask);
+    } else if (action.handler == HANDLER_DEFAULT) {
+        if (is_sync(sig))
+            ros_die_by_signal(sig);
+        send_again(group, &signal.info);
+        set_program_mask(group, mask);
+    } else {
+        enter_handler(group, &signal, &action, mask, blocked);
+    }
+}
+
+static void force(struct ros_group *group, const struct ros_signal *signal, ros_sigset mask)
+{
+    int sig = signal->info.si_signo;
+    struct ros_sigaction action = action_of(group, sig);
+    if (action.handler <= HANDLER_IGNORE || (mask & SIGBIT(sig)))
+        ros_die_by_signal(sig);
+    enter_handler(group, signal, &action, mask, mask);
+}
+
+void ros_signal_force(struct ros_group *group, const struct ros_signal *signal)
+{
+    force(group, signal, ros_signal_mask(group));
+}
+
+void ros_signal_to_native(struct ros_group *group)
+{
+    for (int sig = 1; sig <= ROS_SIGNALS; sig++)
+        native_action(sig, &group->sighand->action[sig], NULL);
+    sys2(__NR_sigaltstack, &group->altstack, 0);
+}
+
+// ---- Shared dispositions -----------------------------------------------------------------------
+
+static struct mv_lock sighands_lock;
+static struct ros_sighand *sighands_free; // linked through action[0].handler
+
+struct ros_sighand *ros_sighand_copy(struct ros_sighand *from)
+{
+    mv_lock(&sighands_lock);
+    struct ros_sighand *copy = sighands_free;
+    if (copy)
+        sighands_free = (struct ros_sighand *)copy->action[0].handler;
+    mv_unlock(&sighands_lock);
+    if (!copy)
+        copy = mv_region_alloc(sizeof(*copy));
+    if (copy && from)
+        memcpy(copy->action, from->action, sizeof(copy->action));
+    if (copy) {
+        copy->lock = (struct mv_lock){0};
+        copy->users = 1;
+    }
+    return copy;
+}
+
+void ros_sighand_put(struct ros_sighand *sighand)
+{
+    if (__atomic_sub_fetch(&sighand->users, 1, __ATOMIC_ACQ_REL))
+        return;
+    mv_lock(&sighands_lock);
+    sighand->action[0].handler = (uint64_t)sighands_free;
+    sighands_free = sighand;
+    mv_unlock(&sighands_lock);
+}
+
+// ---- System calls ------------------------------------------------------------------------------
+
+int64_t ros_sys_sigaction(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    (void)nr;
+    int sig = (int)args->a[0];
+    struct ros_sigaction new, old;
+    if (args->a[3] != sizeof(ros_sigset) || sig < 1 || sig > ROS_SIGNALS)
+        return -EINVAL;
+    if (args->a[1] && ros_copy_in(&new, args->a[1], sizeof(new)))
+        return -EFAULT;
+    if (args->a[1] && (SIGBIT(sig) & NEVER_BLOCKED))
+        return -EINVAL;
+    mv_lock(&group->sighand->lock);
+    old = group->sighand->action[sig];
+    int err = 0;
+    if (args->a[1]) {
+        new.mask &= ~NEVER_BLOCKED;
+        struct ros_sigaction native = new;
+        if (new.handler > HANDLER_IGNORE)
+            native = *core_action(new.flags);
+        native.flags |= new.flags & (SA_NOCLDSTOP | SA_NOCLDWAIT);
+        // The table is changed first, so that a handler that Linux calls at once is found.
+        group->sighand->action[sig] = new;
+        if (!is_sync(sig))
+            err = native_action(sig, &native, NULL);
+        if (err)
+            group->sighand->action[sig] = old;
+        else if (new.handler == HANDLER_IGNORE)
+            group->pending_sync &= ~SIGBIT(sig);
+    }
+    mv_unlock(&group->sighand->lock);
+    if (!err && args->a[2] && ros_copy_out(args->a[2], &old, sizeof(old)))
+        return -EFAULT;
+    return err;
+}
+
+int64_t ros_sys_sigprocmask(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    (void)nr;
+    ros_sigset set, old = ros_signal_mask(group), mask = old;
+    if (args->a[3] != sizeof(set))
+        return -EINVAL;
+    if (args->a[1]) {
+        if (ros_copy_in(&set, args->a[1], sizeof(set)))
+            return -EFAULT;
+        switch ((int)args->a[0]) {
+        case SIG_BLOCK:
+            mask |= set;
+            break;
+        case SIG_UNBLOCK:
+            mask &= ~set;
+            break;
+        case SIG_SETMASK:
+            mask = set;
+            break;
+        default:
+            return -EINVAL;
+        }
+        set_program_mask(group, mask);
+    }
+    if (args->a[2] && ros_copy_out(args->a[2], &old, sizeof(old)))
+        return -EFAULT;
+    return 0;
+}
+
+int64_t ros_sys_sigpending(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    ros_sigset pending;
+    int64_t result = ros_forward(group, nr, args);
+    if (result || !group->pending_sync || args->a[1] != sizeof(pending))
+        return result;
+    if (ros_copy_in(&pending, args->a[0], sizeof(pending)))
+        return -EFAULT;
+    pending |= group->pending_sync;
+    return ros_copy_out(args->a[0], &pending, sizeof(pending));
+}
+
+int64_t ros_sys_sigaltstack(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    (void)nr;
+    stack_t new, old = group->altstack;
+    bool on_it = ros_on_altstack(&old, group->frame->rsp);
+    if (args->a[0]) {
+        if (ros_copy_in(&new, args->a[0], sizeof(new)))
+            return -EFAULT;
+        int mode = new.ss_flags & ~(int)SS_FLAG_BITS;
+        if (on_it)
+            return -EPERM;
+        if (mode != SS_DISABLE && mode != SS_ONSTACK && mode != 0)
+            return -EINVAL;
+        if (mode != SS_DISABLE && new.ss_size < MINSIGSTKSZ)
+            return -ENOMEM;
+        if (mode == SS_DISABLE)
+            new.ss_sp = NULL, new.ss_size = 0;
+        group->altstack = new;
+    }
+    if (args->a[1]) {
+        int mode = !old.ss_size ? SS_DISABLE : on_it ? SS_ONSTACK : 0;
+        old.ss_flags = mode | (old.ss_flags & (int)SS_FLAG_BITS);
+        if (ros_copy_out(args->a[1], &old, sizeof(old)))
+            return -EFAULT;
+    }
+    return 0;
+}
+
+int64_t ros_sys_sigreturn(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    (void)nr, (void)args;
+    ros_sigset mask;
+    if (ros_sigframe_pop(group, &mask)) {
+        struct ros_signal bad = {.info = {.si_signo = SIGSEGV, .si_code = SI_KERNEL}};
+        ros_signal_force(group, &bad);
+        return ROS_FRAME_SET;
+    }
+    set_program_mask(group, mask);
+    return ROS_FRAME_SET;
+}
+
+// Calls that wait with another mask: note it, since a handler that ends the wait runs with it.
+int64_t ros_sys_sigwaiting(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    uint64_t set = 0;
+    ros_sigset mask;
+    switch (nr) {
+    case __NR_rt_sigsuspend:
+        set = args->a[0];
+        break;
+    case __NR_ppoll:
+        set = args->a[3];
+        break;
+    case __NR_epoll_pwait:
+    case __NR_epoll_pwait2:
+        set = args->a[4];
+        break;
+    case __NR_pselect6: // a structure of pointer and size
+        if (args->a[5] && ros_copy_in(&set, args->a[5], sizeof(set)))
+            return -EFAULT;
+        break;
+    default:
+        break;
+    }
+    if (set && ros_copy_in(&mask, set, sizeof(mask)) == 0) {
+        group->temporary_mask = mask & ~NEVER_BLOCKED;
+        group->has_temporary_mask = true;
+    }
+    int64_t result = ros_forward(group, nr, args);
+    if (result != -EINTR || !group->signal_pending)
+        group->has_temporary_mask = false;
+    return result;
+}

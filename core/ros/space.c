@@ -1,0 +1,259 @@
+// The superposition of the process's address space: which windows of it the HRT sees.
+//
+// A window is a range of virtual addresses with one memory slot and its leaves in the HRT's page
+// tables. Windows need no mapping behind them: Linux says at every access what is mapped, so
+// mapping calls of the program change neither slots nor tables, and windows are never removed.
+// They are made on first touch, growing with what has been merged, so that their number stays
+// small (docs/architecture.md, "Memory").
+
+#include <asm/errno.h>
+
+#include "aerokernel/cpu.h"
+#include "base/region.h"
+#include "base/string.h"
+#include "ros/ros.h"
+#include "ros/trace.h"
+
+#define AK_MEMORY_BYTES MIB(64)
+#define AK_MEMORY_GPA MIB(16)
+#define DOORBELL_GPA 0xd0000000ULL
+#define WINDOWS_GPA GIB(4)
+#define WINDOW_MIN MIB(64)
+#define WINDOW_MAX GIB(1)
+enum { WINDOWS_MAX = 4096, SLOT_AEROKERNEL = 0, SLOT_FIRST_WINDOW = 1 };
+
+struct window {
+    uint64_t va, size, gpa;
+    unsigned slot;
+};
+
+static struct {
+    struct mv_lock lock;
+    struct ak_memory memory;
+    struct ak_paging paging;
+    char *entry_page;
+    unsigned count;
+    uint64_t bytes;    // sum of the windows' sizes
+    uint64_t gpa_next; // guest physical space is handed out upwards from here
+    struct window windows[WINDOWS_MAX];
+} space;
+
+static int map_aerokernel_memory(void)
+{
+    return hvm_map(&ros.hvm, SLOT_AEROKERNEL, AK_MEMORY_GPA, (uint64_t)space.memory.host,
+                   AK_MEMORY_BYTES);
+}
+
+static int map_shared_page(uint64_t va, const void *content, unsigned access, char **ret)
+{
+    char *page = ak_page_alloc(&space.memory);
+    if (!page)
+        return -ENOMEM;
+    if (content)
+        memcpy(page, content, PAGE_SIZE);
+    *ret = page;
+    return ak_map_page(&space.paging, va, ak_page_gpa(&space.memory, page), access);
+}
+
+int ros_space_init(void)
+{
+    uint64_t host = mv_region_reserve(AK_MEMORY_BYTES, LEAF_SIZE);
+    if (!host || mv_region_commit(host, AK_MEMORY_BYTES))
+        return -ENOMEM;
+    space.memory = (struct ak_memory){
+        .host = (char *)host, .gpa = AK_MEMORY_GPA, .size = AK_MEMORY_BYTES};
+    space.gpa_next = WINDOWS_GPA;
+    int err = ak_paging_init(&space.paging, &space.memory);
+    char *page;
+    if (!err)
+        err = map_shared_page(AK_ENTRY_PAGE, ak_entry_page, AK_EXECUTE, &space.entry_page);
+    if (!err)
+        err = map_shared_page(AK_VECTOR_PAGE, ak_vector_page, AK_EXECUTE, &page);
+    if (!err)
+        err = map_shared_page(AK_IDT_PAGE, NULL, AK_WRITE, &page);
+    if (err)
+        return err;
+    ak_idt_init(page);
+    return map_aerokernel_memory();
+}
+
+int ros_space_revive(void)
+{
+    int err = map_aerokernel_memory();
+    for (unsigned i = 0; i < space.count && !err; i++) {
+        const struct window *w = &space.windows[i];
+        err = hvm_map(&ros.hvm, w->slot, w->gpa, w->va, w->size);
+    }
+    return err;
+}
+
+uint64_t ros_space_root(void)
+{
+    return ak_page_gpa(&space.memory, space.paging.root);
+}
+
+uint64_t ros_space_doorbell(void)
+{
+    return DOORBELL_GPA;
+}
+
+void ros_space_lock(void)
+{
+    mv_lock(&space.lock);
+}
+
+void ros_space_unlock(void)
+{
+    mv_unlock(&space.lock);
+}
+
+int ros_space_make_window(unsigned id, struct ros_group *group)
+{
+    char *frame = NULL;
+    group->window = AK_WINDOW((uint64_t)id);
+    mv_lock(&space.lock);
+    int err = map_shared_page(group->window + AK_FRAME_OFFSET, NULL, AK_USER | AK_WRITE, &frame);
+    if (!err)
+        err = map_shared_page(group->window + AK_TABLES_OFFSET, NULL, AK_WRITE,
+                              &group->tables_page);
+    if (!err)
+        err = map_shared_page(group->window + AK_IST_OFFSET, NULL, AK_WRITE, &group->ist_page);
+    if (!err)
+        err = ak_map_page(&space.paging, group->window,
+                          ak_page_gpa(&space.memory, space.entry_page), AK_USER | AK_EXECUTE);
+    if (!err)
+        err = ak_map_page(&space.paging, group->window + AK_DOORBELL_OFFSET, DOORBELL_GPA,
+                          AK_USER | AK_WRITE);
+    mv_unlock(&space.lock);
+    group->frame = (struct mv_frame *)frame;
+    return err;
+}
+
+// Index of the first window that ends above the address.
+static unsigned window_above(uint64_t address)
+{
+    unsigned i = 0;
+    while (i < space.count && space.windows[i].va + space.windows[i].size <= address)
+        i++;
+    return i;
+}
+
+// The window sizes grow with what is merged already and shrink when guest physical space or
+// slots run short, so that neither a small program pays for much nor a large one for many.
+static uint64_t choose_size(void)
+{
+    uint64_t limit = 1ULL << ros.hvm.limits.phys_bits;
+    uint64_t left = limit > space.gpa_next ? limit - space.gpa_next : 0;
+    uint64_t size = WINDOW_MIN;
+    while (size < WINDOW_MAX && size < space.bytes / 2)
+        size *= 2;
+    while (size > LEAF_SIZE && size > left / 16)
+        size /= 2;
+    return size;
+}
+
+// Add [start, end) as windows[index]; the array is sorted by address.
+static int add_window(unsigned index, uint64_t start, uint64_t end)
+{
+    unsigned max = MIN((unsigned)WINDOWS_MAX, ros.hvm.limits.slots - SLOT_FIRST_WINDOW);
+    uint64_t limit = 1ULL << ros.hvm.limits.phys_bits;
+    uint64_t size = end - start;
+    if (space.count >= max || space.gpa_next + size > limit)
+        return -ENOSPC;
+    unsigned slot = SLOT_FIRST_WINDOW + space.count;
+    int err = hvm_map(&ros.hvm, slot, space.gpa_next, start, size);
+    if (!err)
+        err = ak_map_window(&space.paging, start, space.gpa_next, size);
+    if (err)
+        return err;
+    memmove(&space.windows[index + 1], &space.windows[index],
+            (space.count - index) * sizeof(struct window));
+    space.windows[index] = (struct window){
+        .va = start, .size = size, .gpa = space.gpa_next, .slot = slot};
+    space.count++;
+    space.bytes += size;
+    space.gpa_next += ALIGN_UP(size, LEAF_SIZE);
+    ros_stats_slots(space.count, space.bytes);
+    return 0;
+}
+
+static int merge(uint64_t address)
+{
+    if (address >= TASK_END || mv_region_touches(address, 1))
+        return -EFAULT;
+    unsigned i = window_above(address);
+    if (i < space.count && space.windows[i].va <= address)
+        return 0;
+    uint64_t begin = rdtsc();
+    uint64_t low = i ? space.windows[i - 1].va + space.windows[i - 1].size : 0;
+    uint64_t high = i < space.count ? space.windows[i].va : TASK_END;
+    if (address < mv_region.start)
+        high = MIN(high, mv_region.start);
+    else
+        low = MAX(low, mv_region.end);
+    uint64_t size = choose_size();
+    uint64_t start, end;
+    int err;
+    for (;;) {
+        start = MAX(low, ALIGN_DOWN(address, size));
+        end = MIN(high, ALIGN_DOWN(address, size) + size);
+        err = add_window(i, start, end);
+        if (err != -ENOMEM || size == LEAF_SIZE)
+            break;
+        size /= 2; // the slot's bookkeeping did not fit; a smaller one may
+    }
+    if (!err)
+        ros_trace_merge(start, end - start, begin);
+    return err;
+}
+
+int ros_space_merge(uint64_t address)
+{
+    mv_lock(&space.lock);
+    int err = merge(address);
+    mv_unlock(&space.lock);
+    return err;
+}
+
+int ros_space_allow_execute(uint64_t start, uint64_t size)
+{
+    for (uint64_t at = start; at < start + size;) {
+        int err = merge(at);
+        if (err)
+            return err;
+        const struct window *w = &space.windows[window_above(at)];
+        at = w->va + w->size;
+    }
+    return ak_allow_execute(&space.paging, start, size);
+}
+
+void ros_space_forbid_execute(uint64_t start, uint64_t size)
+{
+    ak_forbid_execute(&space.paging, start, size);
+}
+
+int ros_space_merge_range(uint64_t start, uint64_t size, bool executable)
+{
+    int err = 0;
+    mv_lock(&space.lock);
+    if (executable)
+        err = ros_space_allow_execute(start, size);
+    for (uint64_t at = start; at < start + size && !err; at = ALIGN_DOWN(at, LEAF_SIZE) + LEAF_SIZE)
+        err = merge(at);
+    mv_unlock(&space.lock);
+    return err;
+}
+
+bool ros_space_covers(uint64_t address)
+{
+    mv_lock(&space.lock);
+    unsigned i = window_above(address);
+    bool covered = i < space.count && space.windows[i].va <= address;
+    mv_unlock(&space.lock);
+    return covered;
+}
+
+bool ros_space_executable(uint64_t address)
+{
+    return ak_is_executable(&space.paging, address);
+}

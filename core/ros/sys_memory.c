@@ -1,0 +1,99 @@
+// System calls that change the address space.
+//
+// Linux does the work and stays the authority. Here the core's own region is kept out of reach,
+// and the execute permission of the HRT's page tables follows: it is taken away before Linux
+// changes the mapping, so that the shoot-down of Linux's MMU notifiers also carries this change,
+// and given after Linux has agreed.
+
+#include <asm/errno.h>
+#include <linux/mman.h>
+#include <asm/unistd.h>
+
+#include "base/region.h"
+#include "ros/ros.h"
+
+// Highest hint that does not ask for addresses beyond the HRT's 4-level paging.
+#define HINT_END (1ULL << 47)
+
+int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    uint64_t address = args->a[0], size = args->a[1], prot = args->a[2], flags = args->a[3];
+    bool fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
+    if (fixed && mv_region_touches(address, size))
+        return flags & MAP_FIXED_NOREPLACE ? -EEXIST : -ENOMEM;
+    if (address >= HINT_END) {
+        if (fixed)
+            return -ENOMEM;
+        args->a[0] = 0;
+    }
+    if (!fixed && !(prot & PROT_EXEC))
+        return ros_forward(group, nr, args); // free memory is not executable already
+    ros_space_lock();
+    if (flags & MAP_FIXED)
+        ros_space_forbid_execute(address, size);
+    int64_t result = ros_forward(group, nr, args);
+    if ((prot & PROT_EXEC) && result != ROS_INTERRUPTED && !sys_failed((uint64_t)result))
+        ros_space_allow_execute((uint64_t)result, size); // else it is given on the first fetch
+    ros_space_unlock();
+    return result;
+}
+
+int64_t ros_sys_munmap(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    if (mv_region_touches(args->a[0], args->a[1]))
+        return -EINVAL;
+    ros_space_lock();
+    ros_space_forbid_execute(args->a[0], args->a[1]);
+    int64_t result = ros_forward(group, nr, args);
+    ros_space_unlock();
+    return result;
+}
+
+int64_t ros_sys_mprotect(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    uint64_t start = args->a[0], size = args->a[1];
+    if (mv_region_touches(start, size))
+        return -ENOMEM;
+    ros_space_lock();
+    if (!(args->a[2] & PROT_EXEC))
+        ros_space_forbid_execute(start, size);
+    int64_t result = ros_forward(group, nr, args);
+    if ((args->a[2] & PROT_EXEC) && result == 0)
+        ros_space_allow_execute(start, size);
+    ros_space_unlock();
+    return result;
+}
+
+int64_t ros_sys_mremap(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    uint64_t from = args->a[0], old_size = args->a[1], new_size = args->a[2], flags = args->a[3];
+    bool fixed = flags & MREMAP_FIXED;
+    if (mv_region_touches(from, old_size) || (fixed && mv_region_touches(args->a[4], new_size)))
+        return -EINVAL;
+    ros_space_lock();
+    bool executable = ros_space_executable(from);
+    ros_space_forbid_execute(from, old_size);
+    if (fixed)
+        ros_space_forbid_execute(args->a[4], new_size);
+    int64_t result = ros_forward(group, nr, args);
+    bool moved = result != ROS_INTERRUPTED && !sys_failed((uint64_t)result);
+    if (executable)
+        ros_space_allow_execute(moved ? (uint64_t)result : from, moved ? new_size : old_size);
+    ros_space_unlock();
+    return result;
+}
+
+// Calls on a range that only have to leave the core's region alone.
+int64_t ros_sys_range(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    if (mv_region_touches(args->a[0], args->a[1]))
+        return -ENOMEM;
+    return ros_forward(group, nr, args);
+}
+
+// The HRT's page tables have no protection keys; CPUID says so, too.
+int64_t ros_sys_pkey_alloc(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    (void)group, (void)nr, (void)args;
+    return -ENOSPC;
+}

@@ -1,0 +1,109 @@
+// System calls of the program: which are forwarded as they are, and which need the core's help.
+
+#include <asm/errno.h>
+#include <asm/unistd.h>
+
+#include "ros/ros.h"
+#include "ros/trace.h"
+
+// Calls that are not simply forwarded to Linux by the partner. Whatever is not here is.
+static ros_handler *const handlers[] = {
+    // Memory: the core's own region stays closed, execute permission is tracked.
+    [__NR_mmap] = ros_sys_mmap,
+    [__NR_munmap] = ros_sys_munmap,
+    [__NR_mprotect] = ros_sys_mprotect,
+    [__NR_pkey_mprotect] = ros_sys_mprotect,
+    [__NR_mremap] = ros_sys_mremap,
+    [__NR_madvise] = ros_sys_range,
+    [__NR_mlock] = ros_sys_range,
+    [__NR_remap_file_pages] = ros_sys_range,
+    [__NR_pkey_alloc] = ros_sys_pkey_alloc,
+    // Signals: dispositions, masks of instruction-raised signals and stacks are the core's.
+    [__NR_rt_sigaction] = ros_sys_sigaction,
+    [__NR_rt_sigprocmask] = ros_sys_sigprocmask,
+    [__NR_rt_sigpending] = ros_sys_sigpending,
+    [__NR_sigaltstack] = ros_sys_sigaltstack,
+    [__NR_rt_sigreturn] = ros_sys_sigreturn,
+    [__NR_rt_sigsuspend] = ros_sys_sigwaiting,
+    [__NR_pselect6] = ros_sys_sigwaiting,
+    [__NR_ppoll] = ros_sys_sigwaiting,
+    [__NR_epoll_pwait] = ros_sys_sigwaiting,
+    [__NR_epoll_pwait2] = ros_sys_sigwaiting,
+    // Threads and processes.
+    [__NR_clone] = ros_sys_clone,
+    [__NR_clone3] = ros_sys_clone3,
+    [__NR_fork] = ros_sys_fork,
+    [__NR_vfork] = ros_sys_fork,
+    [__NR_execve] = ros_sys_execve,
+    [__NR_execveat] = ros_sys_execveat,
+    [__NR_exit] = ros_sys_exit,
+    [__NR_exit_group] = ros_sys_exit_group,
+    [__NR_arch_prctl] = ros_sys_arch_prctl,
+    [__NR_prctl] = ros_sys_prctl,
+    [__NR_seccomp] = ros_sys_seccomp,
+    [__NR_unshare] = ros_sys_unshare,
+    // State of the Linux thread that an HRT thread does not have.
+    [__NR_rseq] = ros_sys_absent,
+    [__NR_modify_ldt] = ros_sys_absent,
+    [__NR_iopl] = ros_sys_forbidden,
+    [__NR_ioperm] = ros_sys_forbidden,
+    // Descriptors of the core, and the name of the program.
+    [__NR_close] = ros_sys_close,
+    [__NR_close_range] = ros_sys_close_range,
+    [__NR_dup2] = ros_sys_dup2,
+    [__NR_dup3] = ros_sys_dup2,
+    [__NR_fcntl] = ros_sys_fcntl,
+    [__NR_open] = ros_sys_path,
+    [__NR_stat] = ros_sys_path,
+    [__NR_access] = ros_sys_path,
+    [__NR_openat] = ros_sys_path_at,
+    [__NR_newfstatat] = ros_sys_path_at,
+    [__NR_statx] = ros_sys_path_at,
+    [__NR_faccessat] = ros_sys_path_at,
+    [__NR_faccessat2] = ros_sys_path_at,
+    [__NR_readlink] = ros_sys_readlink,
+    [__NR_readlinkat] = ros_sys_readlinkat,
+};
+
+int64_t ros_forward(struct ros_group *group, uint64_t nr, const struct ros_args *args)
+{
+    return ros_syscall_asm(group, nr, args->a);
+}
+
+int64_t ros_sys_absent(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    (void)group, (void)nr, (void)args;
+    return -ENOSYS;
+}
+
+int64_t ros_sys_forbidden(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    (void)group, (void)nr, (void)args;
+    return -EPERM;
+}
+
+void ros_syscall_dispatch(struct ros_group *group)
+{
+    struct mv_frame *frame = group->frame;
+    // The kernel, too, looks at 32 bits of the number only.
+    uint64_t nr = (uint32_t)READ_ONCE(frame->rax);
+    struct ros_args args = {{frame->rdi, frame->rsi, frame->rdx, frame->r10, frame->r8, frame->r9}};
+    if (ros_signal_waiting(group)) { // the signal came first: the call begins after its handler
+        frame->rip -= 2;
+        return;
+    }
+    struct ros_event event = {.kind = MV_TRACE_SYSCALL,
+                              .nr = (uint32_t)nr,
+                              .a = {args.a[0], args.a[1], args.a[2], args.a[3]}};
+    uint64_t begin = rdtsc();
+    ros_handler *handler = nr < ARRAY_SIZE(handlers) ? handlers[nr] : NULL;
+    int64_t result = handler ? handler(group, nr, &args) : ros_forward(group, nr, &args);
+    if (result == ROS_INTERRUPTED) {
+        frame->rip -= 2;
+        frame->rax = group->restart_rax;
+    } else if (result != ROS_FRAME_SET) {
+        frame->rax = (uint64_t)result;
+    }
+    event.result = (int64_t)frame->rax;
+    ros_trace(&event, begin);
+}

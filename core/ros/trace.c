@@ -1,0 +1,150 @@
+#include "ros/trace.h"
+
+#include <linux/mman.h>
+#include <linux/resource.h>
+#include <linux/stat.h>
+
+#include "base/region.h"
+#include "base/sys.h"
+#include "ros/ros.h"
+
+static struct mv_stats *stats;
+static struct mv_trace_header *trace;
+static uint64_t trace_capacity; // the header's own field is the program's to spoil
+
+// Which counter an event of the trace adds to; MV_EVENT_COUNT: none.
+static const uint8_t event_of_kind[MV_TRACE_KIND_COUNT] = {
+    [MV_TRACE_NONE] = MV_EVENT_COUNT,         [MV_TRACE_SYSCALL] = MV_EVENT_SYSCALL,
+    [MV_TRACE_EXCEPTION] = MV_EVENT_EXCEPTION, [MV_TRACE_FAULT] = MV_EVENT_FAULT,
+    [MV_TRACE_KICK] = MV_EVENT_KICK,          [MV_TRACE_MERGE] = MV_EVENT_MERGE,
+    [MV_TRACE_REPLICATION] = MV_EVENT_REPLICATION, [MV_TRACE_SIGNAL] = MV_EVENT_SIGNAL,
+    [MV_TRACE_GROUP_START] = MV_EVENT_COUNT,  [MV_TRACE_GROUP_END] = MV_EVENT_COUNT,
+};
+
+static int map_file(int fd, uint64_t least, uint64_t *size, void **ret)
+{
+    struct statx st;
+    long err = sys5(__NR_statx, fd, "", 0x1000 /* AT_EMPTY_PATH */, STATX_SIZE, &st);
+    if (err < 0)
+        return (int)err;
+    if (st.stx_size < least)
+        return -EINVAL;
+    uint64_t at = mv_region_reserve(ALIGN_UP(st.stx_size, PAGE_SIZE), PAGE_SIZE);
+    if (!at)
+        return -ENOMEM;
+    uint64_t mapped =
+        sys_mmap(at, st.stx_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+    if (sys_failed(mapped))
+        return (int)mapped;
+    sys1(__NR_close, fd);
+    *size = st.stx_size;
+    *ret = (void *)mapped;
+    return 0;
+}
+
+int ros_trace_open(int stats_fd, int trace_fd)
+{
+    uint64_t size;
+    void *mapped;
+    int err = 0;
+    if (stats_fd >= 0) {
+        err = map_file(stats_fd, sizeof(*stats), &size, &mapped);
+        if (err)
+            return err;
+        stats = mapped;
+        stats->magic = MV_STATS_MAGIC;
+        stats->version = MV_STATS_VERSION;
+        stats->ring = 255;
+    }
+    if (trace_fd >= 0) {
+        err = map_file(trace_fd, sizeof(*trace), &size, &mapped);
+        if (err)
+            return err;
+        trace = mapped;
+        trace_capacity = (size - sizeof(*trace)) / sizeof(struct mv_trace_event);
+        trace_capacity = MIN(trace_capacity, trace->capacity);
+    }
+    return 0;
+}
+
+struct mv_stats *ros_stats(void)
+{
+    return stats;
+}
+
+void ros_stats_add(uint64_t *counter, uint64_t n)
+{
+    __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+}
+
+static void raise_to(uint64_t *peak, uint64_t value)
+{
+    uint64_t seen = READ_ONCE(*peak);
+    while (seen < value && !__atomic_compare_exchange_n(peak, &seen, value, true, __ATOMIC_RELAXED,
+                                                        __ATOMIC_RELAXED))
+        ;
+}
+
+void ros_stats_slots(unsigned slots, uint64_t bytes)
+{
+    if (!stats)
+        return;
+    raise_to(&stats->slots, slots + 1); // the AeroKernel's own counts too
+    raise_to(&stats->slot_bytes, bytes);
+}
+
+void ros_stats_groups(unsigned alive)
+{
+    if (stats)
+        raise_to(&stats->groups_peak, alive);
+}
+
+void ros_stats_finish(void)
+{
+    struct rusage usage = {0};
+    if (stats && sys2(__NR_getrusage, 0, &usage) == 0)
+        raise_to(&stats->guest_memory_peak, (uint64_t)usage.ru_maxrss * KIB(1));
+}
+
+static void count(const struct ros_event *event, uint64_t cycles)
+{
+    unsigned kind = event_of_kind[event->kind];
+    if (kind == MV_EVENT_COUNT)
+        return;
+    ros_stats_add(&stats->events[kind], 1);
+    ros_stats_add(&stats->event_cycles[kind], cycles);
+    if (kind == MV_EVENT_SYSCALL)
+        ros_stats_add(&stats->syscalls[MIN(event->nr, MV_STATS_SYSCALLS - 1U)], 1);
+    if (kind == MV_EVENT_EXCEPTION)
+        ros_stats_add(&stats->exceptions[MIN(event->nr, MV_STATS_VECTORS - 1U)], 1);
+}
+
+void ros_trace(const struct ros_event *event, uint64_t begin)
+{
+    if (!stats && !trace)
+        return;
+    uint64_t end = rdtsc();
+    if (stats)
+        count(event, end - begin);
+    if (!trace)
+        return;
+    uint64_t index = __atomic_fetch_add(&trace->next, 1, __ATOMIC_RELAXED);
+    if (index >= trace_capacity)
+        return;
+    const struct ros_group *group = ros_self();
+    struct mv_trace_event *to = (struct mv_trace_event *)(trace + 1) + index;
+    to->begin = begin;
+    to->end = end;
+    to->pid = group->id.pid;
+    to->tid = group->id.tid;
+    to->nr = event->nr;
+    to->result = event->result;
+    for (unsigned i = 0; i < ARRAY_SIZE(to->a); i++)
+        to->a[i] = event->a[i];
+    __atomic_store_n(&to->kind, (uint16_t)event->kind, __ATOMIC_RELEASE);
+}
+
+void ros_trace_merge(uint64_t start, uint64_t size, uint64_t begin)
+{
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_MERGE, .a = {start, size}}, begin);
+}

@@ -1,0 +1,283 @@
+"""``multiverse bench``: what programs cost as an HRT, measured beside native runs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import click
+
+from multiverse.bench.errors import BenchError
+from multiverse.bench.racket import BENCHMARKS, DEFAULT_RUNS, SHORT_RUNS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+P = ParamSpec("P")
+
+_NAMES = [benchmark.name for benchmark in BENCHMARKS]
+
+EXIT_DIFFERENT = 1
+EXIT_FAILURE = 125
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+# A table that is written into a file or a pipe is not cut to the width of a terminal that is not
+# there.
+_WIDTH_WITHOUT_TERMINAL = 120
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived. Raised so that children and temporary files go as they do on Ctrl-C."""
+
+
+@click.group()
+def bench() -> None:
+    """Measure what programs cost as an HRT, beside the same programs run natively.
+
+    Every figure is made in this run, on this machine: native and HRT by turns, medians, ratios pair
+    by pair.
+    """
+
+
+def _common(command: Callable[P, None]) -> Callable[P, None]:
+    """The options that all benchmarks have, and their way of ending."""
+
+    @click.option(
+        "--json",
+        "json_file",
+        metavar="FILE",
+        help="Write all samples to FILE as JSON; - stands for stdout.",
+    )
+    @click.option(
+        "--core", metavar="PATH", help="Measure this multiverse-core instead of the installed one."
+    )
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        previous = signal.signal(signal.SIGTERM, _terminate)
+        try:
+            command(*args, **kwargs)
+        except BenchError as error:
+            _fail(str(error), EXIT_FAILURE)
+        except KeyboardInterrupt:
+            _fail("benchmark: interrupted; nothing was written", EXIT_INTERRUPTED)
+        except _Terminated:
+            _fail("benchmark: terminated; nothing was written", EXIT_TERMINATED)
+        except OSError as error:
+            on_what = f": {error.filename}" if error.filename else ""
+            _fail(
+                f"benchmark{on_what}: {error.strerror or error}; see that it can be written",
+                EXIT_FAILURE,
+            )
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    return wrapped
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise _Terminated
+
+
+def _fail(message: str, status: int) -> None:
+    click.echo(f"multiverse: {message}", err=True)
+    sys.exit(status)
+
+
+@bench.command()
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    help=f"Pairs of runs a benchmark.  [default: {DEFAULT_RUNS}; with --short {SHORT_RUNS}]",
+)
+@click.option(
+    "--short", is_flag=True, help="Small sizes: a quick look of about a minute, not for quoting."
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    type=click.Choice(_NAMES),
+    help=f"Run only this benchmark; may be repeated.  [{', '.join(_NAMES)}]",
+)
+@click.option(
+    "--chart",
+    metavar="PATH",
+    help="Draw a bar chart: PATH.png and PATH.svg, or racket.* in PATH if it is a directory.",
+)
+@click.option("--racket", metavar="PATH", help="The racket to run.  [default: the one on PATH]")
+@_common
+def racket(
+    runs: int | None,
+    short: bool,
+    only: tuple[str, ...],
+    chart: str | None,
+    racket: str | None,
+    json_file: str | None,
+    core: str | None,
+) -> None:
+    """The seven Racket benchmarks of the paper.
+
+    Each runs natively and as an HRT by turns, and what it writes is compared byte for byte. Exit
+    status: 0 all outputs were identical, 1 one was not, 2 wrong usage, 125 the benchmark could not
+    be carried out, 130 interrupted.
+    """
+    from multiverse.bench import racket as library
+    from multiverse.bench.report import racket_table
+
+    json_path = _json_path(json_file)
+    chart_prefix = _chart_prefix(chart)
+    benchmarks = [benchmark for benchmark in BENCHMARKS if not only or benchmark.name in only]
+    pairs = runs if runs is not None else SHORT_RUNS if short else DEFAULT_RUNS
+    program = library.find_racket(racket)
+    executable = _core(core)
+
+    with _progress() as progress:
+        bar = progress.add_task("compiling", total=pairs * len(benchmarks))
+
+        def on_pair(benchmark: library.Benchmark, done: int) -> None:
+            completed = benchmarks.index(benchmark) * pairs + done
+            progress.update(bar, description=benchmark.name, completed=completed)
+            progress.refresh()
+
+        progress.refresh()
+        report = library.bench(executable, program, benchmarks, pairs, short, on_pair)
+
+    _console(json_file).print(racket_table(report))
+    _write_json(json_path, json_file, report.to_json())
+    if chart_prefix is not None and any(result.native for result in report.results):
+        from multiverse.bench.chart import draw
+
+        for path in draw(report, chart_prefix):
+            click.echo(f"wrote {path}", err=True)
+    for result in report.results:
+        if result.difference is not None:
+            click.echo(
+                f"multiverse: run as an HRT: {result.name} {result.size}: {result.difference};"
+                " this is a fault of multiverse: please report it",
+                err=True,
+            )
+    if not report.identical():
+        sys.exit(EXIT_DIFFERENT)
+
+
+@bench.command()
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Rounds of every figure.",
+)
+@_common
+def base(runs: int, json_file: str | None, core: str | None) -> None:
+    """Start-up, added memory, first touch of memory, computing, a system call.
+
+    Needs a C compiler: the measuring programs are compiled first.
+    """
+    from multiverse.bench import base as library
+    from multiverse.bench.report import base_table
+
+    json_path = _json_path(json_file)
+    executable = _core(core)
+
+    with _progress() as progress:
+        bar = progress.add_task("starting", total=None)
+
+        def on_step(title: str, done: int, of: int) -> None:
+            progress.update(bar, description=title, completed=done, total=of)
+            progress.refresh()
+
+        report = library.bench(executable, runs, library.find_cli(), on_step)
+
+    _console(json_file).print(base_table(report))
+    _write_json(json_path, json_file, report.to_json())
+
+
+def _core(given: str | None) -> Path:
+    if given is not None:
+        return Path(given).absolute()
+    from multiverse.core import core_path
+
+    return core_path()
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    """A progress bar on stderr that is drawn between runs only.
+
+    A thread that redraws it would compete with what is being measured.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(
+        *columns,
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        yield progress
+
+
+def _console(json_file: str | None) -> Console:
+    """Where tables go: stdout, unless the JSON goes there."""
+    from rich.console import Console
+
+    console = Console(stderr=json_file == "-")
+    return (
+        console
+        if console.is_terminal
+        else Console(stderr=json_file == "-", width=_WIDTH_WITHOUT_TERMINAL)
+    )
+
+
+def _json_path(given: str | None) -> Path | None:
+    """The file to write, None for stdout or nothing. Checked before anything is measured."""
+    if given is None or given == "-":
+        return None
+    path = Path(given)
+    if path.is_dir() or not path.parent.is_dir():
+        raise click.BadParameter(
+            f"{given}: not a file in an existing directory", param_hint="--json"
+        )
+    return path
+
+
+def _chart_prefix(given: str | None) -> Path | None:
+    if given is None:
+        return None
+    path = Path(given)
+    if path.is_dir():
+        return path / "racket"
+    if not path.parent.is_dir():
+        raise click.BadParameter(
+            f"{given}: neither a directory nor a name in one", param_hint="--chart"
+        )
+    return path
+
+
+def _write_json(path: Path | None, given: str | None, values: dict[str, Any]) -> None:
+    if given is None:
+        return
+    text = json.dumps(values, indent=2) + "\n"
+    if path is None:
+        sys.stdout.write(text)
+    else:
+        path.write_text(text)
+        click.echo(f"wrote {path}", err=True)
