@@ -6,6 +6,7 @@
 
 static sigjmp_buf env;
 static char altstack[65536];
+static volatile int *volatile low = (int *)8;
 
 static void jump(int sig, siginfo_t *info, void *context)
 {
@@ -31,7 +32,7 @@ int main(void)
         volatile int caught = 0;
         for (volatile int i = 0; i < 1000; i++) {
             if (sigsetjmp(env, 1) == 0)
-                *(volatile int *)8 = 1;
+                *low = 1;
             else
                 caught++;
         }

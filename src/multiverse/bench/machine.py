@@ -101,7 +101,7 @@ def facts(core: Path, probed: dict[str, str]) -> dict[str, Any]:
 
 def _own_version() -> str:
     try:
-        return importlib.metadata.version("multiverse")
+        return importlib.metadata.version("multiverse-hrt")
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
 

@@ -1,0 +1,40 @@
+"""The command group, which imports a command when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+import click
+
+from multiverse import __version__
+
+COMMANDS = {
+    "bench": "Measure this machine: the paper's benchmarks, native against HRT.",
+    "completion": "Print the completion script of a shell.",
+    "doctor": "Say what this machine can do, and what to do about it.",
+    "run": "Run a program as a hybrid runtime.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules of this package."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"multiverse.cli.{cmd_name}")
+        return cast(click.Command, getattr(module, cmd_name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="multiverse")
+def cli() -> None:
+    """Run unmodified Linux programs as hybrid runtimes."""

@@ -1,0 +1,112 @@
+"""`multiverse run`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+from typing import NoReturn
+
+import click
+
+from multiverse.core import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, core_path
+
+
+def fail(status: int, message: str) -> NoReturn:
+    """End with one line on stderr."""
+    click.echo(f"multiverse: run: {message}", err=True)
+    sys.exit(status)
+
+
+def find_program(name: str) -> str:
+    """The file that a shell would run for `name`; ends with 126 or 127 where it would."""
+    if "/" in name:
+        return name
+    found_unusable = False
+    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        candidate = f"{directory or '.'}/{name}"
+        try:
+            mode = os.stat(candidate).st_mode
+        except OSError:
+            continue
+        if stat.S_ISREG(mode) and os.access(candidate, os.X_OK):
+            return candidate
+        found_unusable = True
+    if found_unusable:
+        fail(EXIT_NOT_EXECUTABLE, f"{name}: Permission denied; make the file executable")
+    fail(EXIT_NOT_FOUND, f"{name}: not found; check the name and PATH")
+
+
+def program_environment() -> dict[bytes, bytes]:
+    """The environment that Multiverse itself was started with.
+
+    CPython may have added LC_CTYPE to it (PEP 538); the kernel still has the original.
+    """
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            original = file.read()
+    except OSError:
+        return dict(os.environb)
+    pairs = (entry.partition(b"=") for entry in original.split(b"\0") if b"=" in entry)
+    return {key: value for key, _, value in pairs}
+
+
+def restore_signals() -> None:
+    """Undo what CPython does to dispositions; ignored signals outlive an exec."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def exec_core(config: list[str], path: str, argv: list[str]) -> NoReturn:
+    """Become the core. Raises OSError if that is impossible."""
+    restore_signals()
+    core = str(core_path())
+    os.execve(core, [core, ",".join(config), path, *argv], program_environment())
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("--hvm", type=click.Choice(["auto", "off"]), default="auto", help="off: run natively")
+@click.option("--ring", type=click.Choice(["auto", "0", "3"]), default="auto", help="ring to use")
+@click.option("--require-hrt", is_flag=True, help="fail (125) rather than run natively")
+@click.option("--quiet", is_flag=True, help="no line when the program runs natively")
+@click.option("--follow", is_flag=True, help="also make HRTs of programs that it executes")
+@click.option("--max-phys-bits", type=click.IntRange(36, 52), help="narrow guest physical addresses")
+@click.option("--stats", is_flag=False, flag_value="-", metavar="[=FILE]", help="count events")
+@click.option("--trace", type=click.Path(dir_okay=False), help="record events (Perfetto's JSON)")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] PROG...")
+def run(
+    hvm: str,
+    ring: str,
+    require_hrt: bool,
+    quiet: bool,
+    follow: bool,
+    max_phys_bits: int | None,
+    stats: str | None,
+    trace: str | None,
+    command: tuple[str, ...],
+) -> None:
+    """Run PROG with its arguments as a hybrid runtime.
+
+    The exit status is the program's own; 125 if Multiverse cannot run it, 126 if it is not
+    executable, 127 if it does not exist.
+    """
+    if hvm == "off" and require_hrt:
+        raise click.UsageError("--hvm=off and --require-hrt exclude each other")
+    path = find_program(command[0])
+    config = [f"hvm={hvm}", f"ring={ring}"]
+    config += [
+        f"{key}=1"
+        for key, wanted in (("require", require_hrt), ("quiet", quiet), ("follow", follow))
+        if wanted
+    ]
+    if max_phys_bits:
+        config.append(f"physbits={max_phys_bits}")
+    try:
+        if stats is None and trace is None:
+            exec_core(config, path, list(command))
+        from multiverse.observe import run_observed
+
+        run_observed(config, path, list(command), stats, trace)
+    except OSError as error:
+        fail(EXIT_FAILURE, f"{error.filename or core_path()}: {error.strerror}; install again")

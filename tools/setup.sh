@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Install what building, demo and tests need: setup.sh GROUP...   (groups: build demo test)
+# Quick when nothing is missing. Debian packages come through apt when root or passwordless sudo
+# allows; else one line says what to install.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# command:package pairs; a command that is already there needs no package.
+build=(python3:python3 gcc:gcc)
+demo=(racket:racket)
+test=(busybox:busybox-static racket:racket lua5.4:lua5.4 perl:perl sqlite3:sqlite3 git:git node:nodejs)
+
+missing=()
+for group in "$@"; do
+  declare -n pairs=$group
+  for pair in "${pairs[@]}"; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+  done
+done
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+[ -e /usr/include/linux/kvm.h ] || missing+=(linux-libc-dev)
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+
+if [ ${#missing[@]} -gt 0 ]; then
+  as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    if ! sudo -n true 2>/dev/null; then
+      echo "setup: missing packages; install them: apt-get install ${missing[*]}" >&2
+      exit 1
+    fi
+    as_root=(sudo -n)
+  fi
+  echo "setup: installing ${missing[*]}"
+  "${as_root[@]}" apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+[ -x .venv/bin/python ] || python3 -m venv .venv
+# Reinstall when something that goes into the package is newer than the last installation.
+stamp=.venv/installed
+if [ ! -e $stamp ] || [ -n "$(find core src benchmarks docs/multiverse.1 meson.build pyproject.toml -newer $stamp -not -name '*.pyc' -print -quit)" ]; then
+  .venv/bin/pip install --quiet --disable-pip-version-check '.[dev]'
+  touch $stamp
+fi
