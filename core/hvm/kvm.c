@@ -222,6 +222,10 @@ int hvm_vcpu_create(struct hvm *hvm, struct hvm_vcpu *vcpu, const struct hvm_boo
 
 void hvm_vcpu_close(struct hvm_vcpu *vcpu)
 {
+    // The mapping, too, would keep the VM alive, and with it KVM's worker thread in this process.
+    if (vcpu->fd >= 0)
+        sys_mmap((uint64_t)vcpu->run, HVM_RUN_BYTES, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     mv_fd_close(&vcpu->fd);
 }
 

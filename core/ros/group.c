@@ -21,6 +21,7 @@ _Static_assert(offsetof(struct mv_frame, ring) == MV_FRAME_RING, "frame.h");
 _Static_assert(sizeof(struct kvm_xsave) == HVM_XSAVE_BYTES, "hvm.h");
 
 enum { GROUPS_MAX = 1024 };
+enum { GROUP_FREE, GROUP_BUSY, GROUP_ENDING }; // of ros_group.busy
 
 // Groups are never freed, since a KVM never frees a virtual CPU; group i has virtual CPU i.
 static struct {
@@ -107,14 +108,14 @@ int ros_group_acquire(struct ros_group **ret)
     int err = 0;
     mv_lock(&pool.lock);
     for (unsigned i = 0; i < pool.count && !group; i++)
-        if (__atomic_load_n(&pool.groups[i]->busy, __ATOMIC_ACQUIRE) == 0)
+        if (__atomic_load_n(&pool.groups[i]->busy, __ATOMIC_ACQUIRE) == GROUP_FREE)
             group = pool.groups[i];
     if (!group)
         err = make_group(&group);
     if (!err && group->vcpu.fd < 0)
         err = make_vcpu(group);
     if (!err) {
-        group->busy = 1;
+        group->busy = GROUP_BUSY;
         if (ros_stats()) {
             ros_stats_add(&ros_stats()->groups, 1);
             ros_stats_groups(ros_groups_alive());
@@ -131,8 +132,28 @@ void ros_group_release(struct ros_group *group)
     __atomic_store_n(&group->busy, 0, __ATOMIC_RELEASE);
 }
 
+// Mark the group as ending. Returns true if no other of its process goes on.
+static bool is_last(struct ros_group *group)
+{
+    bool last = true;
+    mv_lock(&pool.lock);
+    group->busy = GROUP_ENDING;
+    for (unsigned i = 0; i < pool.count; i++) {
+        const struct ros_group *other = pool.groups[i];
+        last = last && !(READ_ONCE(other->busy) == GROUP_BUSY && other->id.pid == group->id.pid);
+    }
+    mv_unlock(&pool.lock);
+    return last;
+}
+
 void ros_group_exit(struct ros_group *group, int status)
 {
+    if (group->id.pid == group->id.tid)
+        ros.leader_status = status;
+    // KVM may keep a worker thread in the process, which would outlive the program's last thread.
+    // The process's status is that of its first thread.
+    if (is_last(group))
+        sys_exit_group(group->id.pid == group->id.tid ? status : ros.leader_status);
     ros_trace(&(struct ros_event){.kind = MV_TRACE_GROUP_END, .result = status}, rdtsc());
     // From here no signal may run on the group's stacks any more.
     ros_sigset all = ~0ULL;
@@ -150,7 +171,7 @@ void ros_groups_after_fork(struct ros_group *self)
         struct ros_group *group = pool.groups[i];
         hvm_vcpu_close(&group->vcpu);
         if (group != self)
-            group->busy = 0;
+            group->busy = GROUP_FREE;
     }
 }
 

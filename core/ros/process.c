@@ -103,6 +103,7 @@ static int64_t clone_shared(struct ros_group *group, struct request *r)
     child->pending_sync = 0;
     child->blocked_sync = group->blocked_sync;
     child->private_files = !(r->flags & CLONE_FILES) || group->private_files;
+    child->id.pid = r->flags & CLONE_THREAD ? group->id.pid : 0;
     child->altstack = (stack_t){.ss_flags = SS_DISABLE};
     if (r->flags & CLONE_VFORK)
         child->altstack = group->altstack;

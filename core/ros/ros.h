@@ -122,7 +122,7 @@ struct ros_process {
     const char *core_path, *config; // for follow
     char exe_path[4096];            // what /proc/self/exe shall say
     bool exe_by_kernel;             // the kernel says it already
-    ros_sigset ignored_at_start;
+    int leader_status; // with which the process's first thread ended, if it did
 };
 extern struct ros_process ros;
 

@@ -1,0 +1,70 @@
+"""C programs, each in several builds, natively and as an HRT."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import HRT, Outcome, execute
+
+NARROW = f"{HRT},physbits=39"
+BUILDS = {
+    "dynamic PIE": (),
+    "static": ("-static",),
+    "static PIE": ("-static-pie",),
+    "fixed": ("-no-pie",),
+}
+
+
+@pytest.mark.parametrize("name", ["faults", "signals", "state", "threads", "memory", "process"])
+@pytest.mark.parametrize("build", BUILDS)
+def test_same_as_native(
+    name: str, build: str, guest: Callable[..., str], same: Callable[..., Outcome]
+) -> None:
+    result = same([guest(name, *BUILDS[build]), "one", "", "two words"])
+    assert result.stdout
+
+
+@pytest.mark.parametrize("name", ["faults", "threads", "memory"])
+def test_narrow_physical_addresses(
+    name: str, guest: Callable[..., str], same: Callable[..., Outcome]
+) -> None:
+    same([guest(name)], config=NARROW)
+
+
+def test_without_the_right_to_name_the_executable(
+    guest: Callable[..., str], hrt: Callable[..., Outcome]
+) -> None:
+    program = guest("process")
+    command = [program, "x"]
+    drop = ["/usr/bin/setpriv", "--bounding-set=-sys_resource,-checkpoint_restore"]
+    if subprocess.run([*drop, "true"], capture_output=True).returncode:
+        pytest.skip("setpriv (util-linux) may not drop capabilities here")
+    from multiverse.core import core_path
+
+    dropped = execute(
+        [*drop, str(core_path()), f"{HRT}", program, *command], config=None, timeout=60
+    )
+    assert dropped == execute(command, config=None)
+
+
+@pytest.mark.parametrize("how", ["TERM", "KILL", "INT"])
+def test_killed_while_it_computes(how: str, hrt: Callable[..., Outcome]) -> None:
+    script = f"p=$$; (sleep 0.3; kill -{how} $p) >/dev/null 2>&1 & trap 'exit 7' TERM INT; while :; do :; done"
+    result = hrt(["/bin/bash", "-c", script], timeout=20)
+    assert result.status == (-9 if how == "KILL" else 7)
+
+
+def test_script(tmp_path: Path, same: Callable[..., Outcome]) -> None:
+    script = tmp_path / "script"
+    script.write_text('#!/bin/bash  -x y\necho "$0" "$@"\n')
+    (tmp_path / "y").write_text("")
+    script.write_text('#!/bin/bash -eu\necho "$@"; exit 3\n')
+    script.chmod(0o755)
+    assert same([str(script), "a", "b c"]).status == 3
+    outer = tmp_path / "outer"
+    outer.write_text(f"#!{script} through\n")
+    outer.chmod(0o755)
+    same([str(outer), "z"])
