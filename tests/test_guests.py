@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import HRT, Outcome, execute
+from conftest import GUESTS, HRT, Outcome, execute
 
 NARROW = f"{HRT},physbits=39"
 BUILDS = {
@@ -16,6 +16,16 @@ BUILDS = {
     "static PIE": ("-static-pie",),
     "fixed": ("-no-pie",),
 }
+
+
+ALL = sorted(path.stem for path in GUESTS.glob("*.c"))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_all_same_as_native(
+    name: str, guest: Callable[..., str], same: Callable[..., Outcome]
+) -> None:
+    same([guest(name)])
 
 
 @pytest.mark.parametrize("name", ["faults", "signals", "state", "threads", "memory", "process"])
@@ -52,7 +62,10 @@ def test_without_the_right_to_name_the_executable(
 
 @pytest.mark.parametrize("how", ["TERM", "KILL", "INT"])
 def test_killed_while_it_computes(how: str, hrt: Callable[..., Outcome]) -> None:
-    script = f"p=$$; (sleep 0.3; kill -{how} $p) >/dev/null 2>&1 & trap 'exit 7' TERM INT; while :; do :; done"
+    script = (
+        f"p=$$; (sleep 0.3; kill -{how} $p) >/dev/null 2>&1 & "
+        "trap 'exit 7' TERM INT; while :; do :; done"
+    )
     result = hrt(["/bin/bash", "-c", script], timeout=20)
     assert result.status == (-9 if how == "KILL" else 7)
 

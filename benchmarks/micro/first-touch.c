@@ -21,8 +21,8 @@ int main(int argc, char **argv)
     int advice = strcmp(argv[1], "huge") ? MADV_NOHUGEPAGE : MADV_HUGEPAGE;
 
     // One huge page more than needed, so that the measured part can begin at a huge-page boundary.
-    char *mapping = mmap(NULL, BYTES + HUGE, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *mapping =
+        mmap(NULL, BYTES + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapping == MAP_FAILED) {
         perror("mmap");
         return 1;

@@ -65,8 +65,8 @@ void ak_tables_init(void *tables, uint64_t window, unsigned cpu, unsigned node)
     memset(tables, 0, PAGE_SIZE);
     gdt[AK_KERNEL_CS / 8] = 0x00af9b000000ffff;
     gdt[AK_KERNEL_SS / 8] = 0x00cf93000000ffff;
-    gdt[AK_TSS / 8] = limit | (tss_at & 0xffffff) << 16 | (uint64_t)0x89 << 40 |
-                      (tss_at >> 24 & 0xff) << 56;
+    gdt[AK_TSS / 8] =
+        limit | (tss_at & 0xffffff) << 16 | (uint64_t)0x89 << 40 | (tss_at >> 24 & 0xff) << 56;
     gdt[AK_TSS / 8 + 1] = tss_at >> 32;
     gdt[AK_USER_SS / 8] = 0x00cff3000000ffff;
     gdt[AK_USER_CS / 8] = 0x00affb000000ffff;

@@ -74,8 +74,7 @@ int ak_map_page(struct ak_paging *paging, uint64_t va, uint64_t gpa, unsigned ac
     if (!entry)
         return -ENOMEM;
     WRITE_ONCE(*entry, gpa | PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY |
-                           (access & AK_USER ? PTE_USER : 0) |
-                           (access & AK_WRITE ? PTE_WRITE : 0) |
+                           (access & AK_USER ? PTE_USER : 0) | (access & AK_WRITE ? PTE_WRITE : 0) |
                            (access & AK_EXECUTE ? 0 : PTE_NX));
     return 0;
 }

@@ -16,8 +16,8 @@
 // End of the lower half that Linux gives to programs (4-level paging).
 #define TASK_END 0x7ffffffff000ULL
 
-#define ALIGN_DOWN(x, a) ((x) & ~((uint64_t)(a)-1))
-#define ALIGN_UP(x, a) ALIGN_DOWN((x) + ((uint64_t)(a)-1), a)
+#define ALIGN_DOWN(x, a) ((x) & ~((uint64_t)(a) - 1))
+#define ALIGN_UP(x, a) ALIGN_DOWN((x) + ((uint64_t)(a) - 1), a)
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))

@@ -100,7 +100,7 @@ static void cut_features(struct kvm_cpuid_entry2 *e, const struct cpuid_regs *ho
     case 7:
         if (e->index == 0) {
             e->ebx &= host->b;
-            e->ecx &= host->c & ~(1U << 3 | 1U << 4);               // PKU, OSPKE
+            e->ecx &= host->c & ~(1U << 3 | 1U << 4);              // PKU, OSPKE
             e->edx &= host->d & ~(1U << 22 | 1U << 24 | 1U << 25); // AMX
         } else if (e->index == 1) {
             e->eax &= host->a & ~(1U << 21); // AMX-FP16

@@ -28,8 +28,8 @@ struct hvm {
 };
 
 struct hvm_vcpu {
-    int fd;      // -1 while the virtual CPU does not exist in this VM
-    unsigned id; // also the number of its AeroKernel window
+    int fd;              // -1 while the virtual CPU does not exist in this VM
+    unsigned id;         // also the number of its AeroKernel window
     struct kvm_run *run; // HVM_RUN_BYTES of reserved address space, given by the owner
 };
 

@@ -1,6 +1,6 @@
 #include <asm/kvm.h>
-#include <linux/kvm.h>
 #include <linux/fcntl.h>
+#include <linux/kvm.h>
 #include <linux/mman.h>
 
 #include "aerokernel/cpu.h"
@@ -158,9 +158,8 @@ static int set_msrs(struct hvm_vcpu *vcpu, const struct hvm_boot *boot)
 static void set_tsc(struct hvm_vcpu *vcpu)
 {
     uint64_t offset = 0;
-    struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL,
-                                   .attr = KVM_VCPU_TSC_OFFSET,
-                                   .addr = (uint64_t)&offset};
+    struct kvm_device_attr attr = {
+        .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uint64_t)&offset};
     if (kvm_ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, (uint64_t)&attr) == 0)
         return;
     struct {

@@ -1,10 +1,10 @@
 #include "loader/elf.h"
 
 #include <asm/fcntl.h>
-#include <linux/mman.h>
 #include <asm/stat.h>
 #include <linux/elf.h>
 #include <linux/fcntl.h>
+#include <linux/mman.h>
 #include <linux/stat.h>
 
 #include "base/string.h"
@@ -145,8 +145,8 @@ static int map_segment(const struct ldr_image *image, const struct ldr_segment *
     }
     uint64_t end = ALIGN_UP(start + s->memory_size, PAGE_SIZE);
     if (end > zero) {
-        uint64_t at = sys_mmap(zero, end - zero, s->prot, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS,
-                               -1, 0);
+        uint64_t at =
+            sys_mmap(zero, end - zero, s->prot, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0);
         if (sys_failed(at))
             return (int)at;
     }

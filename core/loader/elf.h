@@ -9,7 +9,7 @@ enum { LDR_SEGMENTS_MAX = 64, LDR_PATH_MAX = 4096 };
 // A file to be mapped, checked: what elf_open() learned of it.
 struct ldr_image {
     int fd;
-    bool fixed; // ET_EXEC: addresses are absolute
+    bool fixed;                // ET_EXEC: addresses are absolute
     uint64_t entry, low, high; // as in the file; low and high are page aligned
     uint64_t phdr, phnum;      // virtual address (0: not mapped) and count of program headers
     bool stack_executable;

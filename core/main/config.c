@@ -50,8 +50,9 @@ void mv_config_parse(const char *text, struct mv_config *ret)
         else if (strcmp(key, "trace") == 0)
             ret->trace_fd = (int)number(key, value, value_len);
         else if (len)
-            mv_die(MV_EXIT_FAILURE, "core: unknown configuration key %s; core and command line "
-                                    "are of different versions, install again",
+            mv_die(MV_EXIT_FAILURE,
+                   "core: unknown configuration key %s; core and command line "
+                   "are of different versions, install again",
                    key);
         text += len + (text[len] == ',');
     }

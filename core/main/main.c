@@ -1,6 +1,6 @@
+#include <asm/unistd.h>
 #include <linux/auxvec.h>
 #include <linux/mman.h>
-#include <asm/unistd.h>
 #include <linux/time_types.h>
 
 #include "base/fds.h"

@@ -29,9 +29,9 @@ struct mv_arguments {
 
 // What a program is started from: the file given, and for scripts the interpreters in between.
 struct mv_program {
-    const char *path;  // as given: AT_EXECFN
-    const char *file;  // the ELF file
-    char **argv;       // with the script's words in front
+    const char *path;                 // as given: AT_EXECFN
+    const char *file;                 // the ELF file
+    char **argv;                      // with the script's words in front
     struct ldr_image *image, *interp; // interp: NULL without PT_INTERP
 };
 

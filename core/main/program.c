@@ -1,8 +1,8 @@
 #include <asm/auxvec.h>
 #include <asm/fcntl.h>
-#include <linux/mman.h>
 #include <linux/auxvec.h>
 #include <linux/fcntl.h>
+#include <linux/mman.h>
 #include <linux/personality.h>
 #include <linux/prctl.h>
 
@@ -22,9 +22,13 @@ enum { SCRIPT_LINE = 256, SCRIPTS_MAX = 5, AUXV_MAX = 64 };
 
 _Noreturn static void die_of_open(const char *path, int err, const char *why)
 {
-    int status = err == -ENOENT || err == -ENOTDIR ? MV_EXIT_NOT_FOUND : MV_EXIT_NOT_EXECUTABLE;
-    mv_die(status, "run: %s: %s; %s", path, why ? why : mv_strerror(err),
-           status == MV_EXIT_NOT_FOUND ? "check the name" : "check the file and its permissions");
+    int status = MV_EXIT_NOT_EXECUTABLE;
+    const char *advice = "check the file and its permissions";
+    if (err == -ENOENT || err == -ENOTDIR)
+        status = MV_EXIT_NOT_FOUND, advice = "check the name";
+    else if (err == -EMFILE || err == -ENFILE || err == -ENOMEM)
+        status = MV_EXIT_FAILURE, advice = "raise the limits (ulimit -a)";
+    mv_die(status, "run: %s: %s; %s", path, why ? why : mv_strerror(err), advice);
 }
 
 // If the file starts with #!, put interpreter and argument in front of argv. Returns false if it
@@ -94,9 +98,11 @@ int mv_program_open(const char *path, char **argv, struct mv_program *ret, const
     if (!image.interp[0])
         return 0;
     err = ldr_open(image.interp, &interp, why);
+    if (err == -ENOENT)
+        mv_die(MV_EXIT_NOT_EXECUTABLE, "run: %s: its interpreter %s is not there; install it",
+               ret->file, image.interp);
     if (err)
-        mv_die(MV_EXIT_NOT_EXECUTABLE, "run: %s: its interpreter %s: %s; install it", ret->file,
-               image.interp, *why ? *why : mv_strerror(err));
+        die_of_open(image.interp, err, *why);
     ret->interp = &interp;
     return 0;
 }
@@ -156,9 +162,6 @@ static unsigned make_auxv(const struct mv_arguments *args, const struct mv_progr
         case AT_EXECFN:
             value = (uint64_t)program->path;
             break;
-        case 27: // AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN: rseq is not offered
-        case 28:
-            continue;
         default:
             break;
         }
@@ -182,8 +185,7 @@ uint64_t mv_build_stack(const struct mv_arguments *args, const struct mv_program
     // A script's words live in the core's region, which the program does not see.
     for (unsigned i = 0; i < argc; i++)
         if (mv_region_touches((uint64_t)program->argv[i], 1))
-            program->argv[i] =
-                (char *)push(&sp, program->argv[i], strlen(program->argv[i]) + 1);
+            program->argv[i] = (char *)push(&sp, program->argv[i], strlen(program->argv[i]) + 1);
     words += 1 + argc + 1 + envc + 1;
     uint64_t *at = (uint64_t *)ALIGN_DOWN(sp - words * 8, 16);
     uint64_t *to = at;
@@ -226,8 +228,8 @@ void mv_program_announce(const struct mv_arguments *args, const struct mv_progra
         .brk = heap,
         .start_stack = stack,
         .arg_start = (uint64_t)(argc ? MIN(first, last) : args->argv[0]),
-        .arg_end = (uint64_t)(argc ? MAX(first + strlen(first), last + strlen(last)) + 1
-                                   : args->argv[0]),
+        .arg_end =
+            (uint64_t)(argc ? MAX(first + strlen(first), last + strlen(last)) + 1 : args->argv[0]),
         .env_start = (uint64_t)(envc ? env[0] : args->argv[0]),
         .env_end = (uint64_t)(envc ? env[envc - 1] + strlen(env[envc - 1]) + 1 : args->argv[0]),
         .auxv = (__u64 *)aux,

@@ -3,8 +3,8 @@
 //
 // Until the jump nothing here may use a pointer that the linker left to be relocated.
 
-#include <linux/mman.h>
 #include <linux/elf.h>
+#include <linux/mman.h>
 #include <linux/resource.h>
 
 #include "base/print.h"

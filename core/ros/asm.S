@@ -94,6 +94,16 @@ ros_restorer:
     syscall
     ud2
 
+// Where our signal handlers begin. Linux clears DF and TF on the way to a handler, but leaves AC
+// as a replicated instruction had it.
+    .globl ros_signal_entry
+    .hidden ros_signal_entry
+ros_signal_entry:
+    pushfq
+    andq $~0x40000, (%rsp)
+    popfq
+    jmp ros_on_signal
+
 // int64_t ros_clone_asm(nr, args, start, arg)
     .globl ros_clone_asm
     .hidden ros_clone_asm

@@ -9,7 +9,7 @@
 #include "ros/ros.h"
 #include "ros/trace.h"
 
-enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_PF = 14 };
+enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_OF = 4, VECTOR_PF = 14 };
 
 static void frame_from_regs(struct mv_frame *f, const struct kvm_regs *r)
 {
@@ -57,8 +57,9 @@ _Noreturn static void substrate_failed(struct ros_group *group, const char *what
     struct hvm_state state = {0};
     hvm_vcpu_get_state(&group->vcpu, &state, NULL);
     ros_stats_finish();
-    mv_die(MV_EXIT_FAILURE, "run: %s (%lu) at RIP 0x%lx: the virtual machine cannot go on; "
-                            "run the program with --hvm=off",
+    mv_die(MV_EXIT_FAILURE,
+           "run: %s (%lu) at RIP 0x%lx: the virtual machine cannot go on; "
+           "run the program with --hvm=off",
            what, (unsigned long)detail, (unsigned long)state.regs.rip);
 }
 
@@ -147,6 +148,22 @@ static void page_fault(struct ros_group *group, uint64_t address)
     raise_or_go_on(group, sig, &signal);
 }
 
+// The instruction before `rip`, which trapped: INT3 is one byte long, INT n two.
+static uint64_t trap_length(uint64_t rip)
+{
+    enum { INT3 = 0xcc };
+    uint8_t last = INT3;
+    ros_copy_in(&last, rip - 1, 1);
+    return last == INT3 ? 1 : 2;
+}
+
+static bool is_int1(uint64_t rip)
+{
+    enum { INT1 = 0xf1 };
+    uint8_t opcode = 0;
+    return ros_copy_in(&opcode, rip, 1) == 0 && opcode == INT1;
+}
+
 static void exception(struct ros_group *group)
 {
     struct hvm_state state;
@@ -173,14 +190,16 @@ static void exception(struct ros_group *group)
         page_fault(group, cr2);
         break;
     case VECTOR_DB: {
-        struct ros_signal signal = {
-            .info = {.si_signo = SIGTRAP, .si_code = TRAP_TRACE}, .trapno = VECTOR_DB};
+        int code = is_int1(e.rip - 1) && !(e.rflags & FLAG_TF) ? TRAP_BRKPT : TRAP_TRACE;
+        struct ros_signal signal = {.info = {.si_signo = SIGTRAP, .si_code = code},
+                                    .trapno = VECTOR_DB};
         signal.info.si_addr = (void *)e.rip;
         ros_signal_force(group, &signal);
         break;
     }
     case VECTOR_BP:
-        group->frame->rip--; // a trap: the instruction is behind us
+    case VECTOR_OF:
+        group->frame->rip -= trap_length(e.rip);
         replicate(group);
         break;
     default:

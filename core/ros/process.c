@@ -13,6 +13,7 @@
 #include "base/print.h"
 #include "base/string.h"
 #include "base/sys.h"
+#include "loader/elf.h"
 #include "ros/ros.h"
 #include "ros/trace.h"
 
@@ -22,7 +23,7 @@ struct request {
     uint64_t flags; // with the exit signal in the low byte for clone
     uint64_t stack; // the child's stack pointer, or 0: the parent's
     uint64_t tls;
-    struct ros_args args; // for clone
+    struct ros_args args;   // for clone
     struct clone_args wide; // for clone3
     uint64_t wide_size;
 };
@@ -91,8 +92,8 @@ static int64_t clone_shared(struct ros_group *group, struct request *r)
     if (own_actions)
         child->sighand = ros_sighand_copy(group->sighand);
     else
-        __atomic_add_fetch(&group->sighand->users, 1, __ATOMIC_RELAXED), child->sighand =
-                                                                             group->sighand;
+        __atomic_add_fetch(&group->sighand->users, 1, __ATOMIC_RELAXED),
+            child->sighand = group->sighand;
     if (!child->sighand) {
         __atomic_store_n(&child->busy, 0, __ATOMIC_RELEASE);
         return -ENOMEM;
@@ -140,8 +141,9 @@ static void forked_child(struct ros_group *group)
     if (!err)
         err = hvm_vcpu_set_xsave(&group->vcpu, group->xsave);
     if (err)
-        mv_die(MV_EXIT_FAILURE, "run: virtual machine of a forked child: %s; run the program with "
-                                "--hvm=off",
+        mv_die(MV_EXIT_FAILURE,
+               "run: virtual machine of a forked child: %s; run the program with "
+               "--hvm=off",
                mv_strerror(err));
     if (ros_stats())
         ros_stats_add(&ros_stats()->processes, 1);
@@ -260,31 +262,26 @@ static bool may_follow(const char *path)
            sys3(__NR_faccessat, AT_FDCWD, path, 5 /* R_OK | X_OK */) == 0;
 }
 
-enum { ARGV_MAX = 8192 };
+enum { FOLLOW_ARGS_MAX = 4000 }; // on the partner's stack; longer command lines run natively
 
 // execve under --follow: the same core starts the new program. Returns what execve returned, or
-// ROS_FRAME_SET if this program has to be started natively.
+// ROS_FRAME_SET if this program has to be started natively. All on the stack, since a vfork child
+// that succeeds leaves everything else it took to its parent.
 static int64_t follow(struct ros_group *group, struct ros_args *args)
 {
-    static struct mv_lock lock;
-    static char path[4096];
-    static uint64_t argv[ARGV_MAX + 4];
-    int64_t result = ROS_FRAME_SET;
-    mv_lock(&lock);
-    if (ros_copy_string(path, args->a[0], sizeof(path)) >= 0 && may_follow(path)) {
-        unsigned n = 0;
-        argv[0] = (uint64_t)ros.core_path;
-        argv[1] = (uint64_t)ros.config;
-        argv[2] = (uint64_t)path;
-        while (n < ARGV_MAX && ros_copy_in(&argv[3 + n], args->a[1] + n * 8, 8) == 0 && argv[3 + n])
-            n++;
-        if (n && n < ARGV_MAX && !argv[3 + n]) {
-            struct ros_args own = {{(uint64_t)ros.core_path, (uint64_t)argv, args->a[2]}};
-            result = exec_forward(group, __NR_execve, &own);
-        }
-    }
-    mv_unlock(&lock);
-    return result;
+    char path[LDR_PATH_MAX];
+    uint64_t argv[FOLLOW_ARGS_MAX + 4] = {(uint64_t)ros.core_path, (uint64_t)ros.config,
+                                          (uint64_t)path};
+    if (ros_copy_string(path, args->a[0], sizeof(path)) < 0 || !may_follow(path))
+        return ROS_FRAME_SET;
+    unsigned n = 0;
+    while (n < FOLLOW_ARGS_MAX && ros_copy_in(&argv[3 + n], args->a[1] + n * 8, 8) == 0 &&
+           argv[3 + n])
+        n++;
+    if (!n || argv[3 + n])
+        return ROS_FRAME_SET;
+    struct ros_args own = {{(uint64_t)ros.core_path, (uint64_t)argv, args->a[2]}};
+    return exec_forward(group, __NR_execve, &own);
 }
 
 int64_t ros_sys_execve(struct ros_group *group, uint64_t nr, struct ros_args *args)
@@ -366,7 +363,8 @@ static int64_t leave_for_seccomp(struct ros_group *group)
     if (hvm_vcpu_get_state(&group->vcpu, &state, NULL))
         return -EIO;
     if (!ros.quiet)
-        mv_error("run: system-call filter: the program asks for one on itself; it goes on natively");
+        mv_error(
+            "run: system-call filter: the program asks for one on itself; it goes on natively");
     group->fs_base = state.fs_base;
     group->gs_base = state.gs_base;
     group->frame->rip -= 2; // natively, the call comes again

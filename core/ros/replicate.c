@@ -39,11 +39,11 @@ int ros_replicate(struct ros_group *group, struct ros_signal *ret)
         group->replicating = true;
         ros_native_enter(native);
     }
-    if (sig == SIGTRAP && ret->trapno == TRAPNO_DEBUG && ret->info.si_code > 0) {
-        group->frame->rflags = (group->frame->rflags & ~(FLAG_TF | FLAG_RF)) | tf;
-        hvm_vcpu_set_xsave(&group->vcpu, group->xsave);
+    // The state is now as Linux saw it; the trap flag was ours.
+    group->frame->rflags = (group->frame->rflags & ~(FLAG_TF | FLAG_RF)) | tf;
+    hvm_vcpu_set_xsave(&group->vcpu, group->xsave);
+    if (sig == SIGTRAP && ret->trapno == TRAPNO_DEBUG && ret->info.si_code == TRAP_TRACE)
         sig = 0;
-    }
     if (!group->signal_pending)
         ros_native_mask(program);
     return sig;
@@ -56,9 +56,8 @@ void ros_replicate_caught(struct ros_group *group, const siginfo_t *info, struct
                                                    .trapno = uc->uc_mcontext.trapno,
                                                    .error = uc->uc_mcontext.err,
                                                    .cr2 = uc->uc_mcontext.cr2};
-    // After a fault the state is as before, and the frame has it already.
-    if (info->si_signo == SIGTRAP)
-        ros_sigframe_from_native(group, uc);
+    // Also after a fault: a string instruction may have got some way, and a trap is behind it.
+    ros_sigframe_from_native(group, uc);
     ros_context_restore(&group->replicate_context, info->si_signo);
 }
 

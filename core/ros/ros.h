@@ -16,7 +16,7 @@
 
 // Signal sets as the kernel has them: bit n-1 stands for signal n.
 typedef uint64_t ros_sigset;
-#define SIGBIT(sig) (1UL << ((sig)-1))
+#define SIGBIT(sig) (1UL << ((sig) - 1))
 enum { ROS_SIGNALS = 64 };
 
 // Signals that instructions raise. The core needs them unblocked and handled at all times (its
@@ -75,13 +75,13 @@ struct ros_group {
     uint32_t cpu; // the CPU that getcpu reports
 
     struct ros_sighand *sighand;
-    struct ros_signal signal;    // if signal_pending
-    ros_sigset signal_mask;      // if signal_pending: the mask to go back to
-    ros_sigset temporary_mask;   // mask of a sigsuspend and its kin, if has_temporary_mask
+    struct ros_signal signal;  // if signal_pending
+    ros_sigset signal_mask;    // if signal_pending: the mask to go back to
+    ros_sigset temporary_mask; // mask of a sigsuspend and its kin, if has_temporary_mask
     bool has_temporary_mask;
-    bool private_files;          // descriptor table not shared with the other groups
-    ros_sigset blocked_sync;     // the program's mask of ROS_SYNC_SIGNALS
-    ros_sigset pending_sync;     // sent by somebody while blocked
+    bool private_files;      // descriptor table not shared with the other groups
+    ros_sigset blocked_sync; // the program's mask of ROS_SYNC_SIGNALS
+    ros_sigset pending_sync; // sent by somebody while blocked
     siginfo_t sync_info[ROS_SYNC_COUNT];
     stack_t altstack; // the program's
 
@@ -122,7 +122,7 @@ struct ros_process {
     const char *core_path, *config; // for follow
     char exe_path[4096];            // what /proc/self/exe shall say
     bool exe_by_kernel;             // the kernel says it already
-    int leader_status; // with which the process's first thread ended, if it did
+    int leader_status;              // with which the process's first thread ended, if it did
 };
 extern struct ros_process ros;
 
@@ -204,9 +204,9 @@ ros_handler ros_sys_mmap, ros_sys_munmap, ros_sys_mprotect, ros_sys_mremap, ros_
     ros_sys_pkey_alloc, ros_sys_sigaction, ros_sys_sigprocmask, ros_sys_sigaltstack,
     ros_sys_sigreturn, ros_sys_sigwaiting, ros_sys_clone, ros_sys_clone3, ros_sys_fork,
     ros_sys_execve, ros_sys_execveat, ros_sys_exit, ros_sys_exit_group, ros_sys_arch_prctl,
-    ros_sys_prctl, ros_sys_seccomp, ros_sys_close, ros_sys_close_range, ros_sys_dup2,
-    ros_sys_fcntl, ros_sys_path, ros_sys_path_at, ros_sys_readlink, ros_sys_readlinkat,
-    ros_sys_absent, ros_sys_forbidden, ros_sys_unshare, ros_sys_sigpending;
+    ros_sys_prctl, ros_sys_seccomp, ros_sys_close, ros_sys_close_range, ros_sys_dup2, ros_sys_fcntl,
+    ros_sys_path, ros_sys_path_at, ros_sys_readlink, ros_sys_readlinkat, ros_sys_absent,
+    ros_sys_forbidden, ros_sys_unshare, ros_sys_sigpending;
 
 // signal.c -----------------------------------------------------------------------------------
 
@@ -281,5 +281,8 @@ int64_t ros_clone_asm(uint64_t nr, const uint64_t args[5], void (*start)(void *)
 _Noreturn void ros_exit_asm(uint32_t *busy, int status);
 _Noreturn void ros_call_on_stack(void (*fn)(void *), void *arg, uint64_t stack);
 void ros_restorer(void);
+void ros_signal_entry(void);
+// The handler behind ros_signal_entry (signal.c).
+void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc);
 
 #endif

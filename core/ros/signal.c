@@ -87,7 +87,7 @@ static void hold_sync(struct ros_group *group, int sig, const siginfo_t *info)
     group->pending_sync |= SIGBIT(sig);
 }
 
-static void on_signal(int sig, siginfo_t *info, struct ucontext *uc)
+void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
 {
     struct ros_group *group = ros_self();
     struct sigcontext *regs = &uc->uc_mcontext;
@@ -117,11 +117,11 @@ static const struct ros_sigaction *core_action(uint64_t program_flags)
 {
     static struct ros_sigaction actions[2];
     bool restart = program_flags & SA_RESTART;
-    actions[restart] = (struct ros_sigaction){
-        .handler = (uint64_t)on_signal,
-        .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG | (restart ? SA_RESTART : 0),
-        .restorer = (uint64_t)ros_restorer,
-        .mask = ~ROS_SYNC_SIGNALS};
+    actions[restart] = (struct ros_sigaction){.handler = (uint64_t)ros_signal_entry,
+                                              .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER_FLAG |
+                                                       (restart ? SA_RESTART : 0),
+                                              .restorer = (uint64_t)ros_restorer,
+                                              .mask = ~ROS_SYNC_SIGNALS};
     return &actions[restart];
 }
 
@@ -343,7 +343,7 @@ int64_t ros_sys_sigaction(struct ros_group *group, uint64_t nr, struct ros_args 
         struct ros_sigaction native = new;
         if (new.handler > HANDLER_IGNORE)
             native = *core_action(new.flags);
-        native.flags |= new.flags & (SA_NOCLDSTOP | SA_NOCLDWAIT);
+        native.flags |= new.flags &(SA_NOCLDSTOP | SA_NOCLDWAIT);
         // The table is changed first, so that a handler that Linux calls at once is found.
         group->sighand->action[sig] = new;
         if (!is_sync(sig))

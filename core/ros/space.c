@@ -60,8 +60,8 @@ int ros_space_init(void)
     uint64_t host = mv_region_reserve(AK_MEMORY_BYTES, LEAF_SIZE);
     if (!host || mv_region_commit(host, AK_MEMORY_BYTES))
         return -ENOMEM;
-    space.memory = (struct ak_memory){
-        .host = (char *)host, .gpa = AK_MEMORY_GPA, .size = AK_MEMORY_BYTES};
+    space.memory =
+        (struct ak_memory){.host = (char *)host, .gpa = AK_MEMORY_GPA, .size = AK_MEMORY_BYTES};
     space.gpa_next = WINDOWS_GPA;
     int err = ak_paging_init(&space.paging, &space.memory);
     char *page;
@@ -114,8 +114,8 @@ int ros_space_make_window(unsigned id, struct ros_group *group)
     mv_lock(&space.lock);
     int err = map_shared_page(group->window + AK_FRAME_OFFSET, NULL, AK_USER | AK_WRITE, &frame);
     if (!err)
-        err = map_shared_page(group->window + AK_TABLES_OFFSET, NULL, AK_WRITE,
-                              &group->tables_page);
+        err =
+            map_shared_page(group->window + AK_TABLES_OFFSET, NULL, AK_WRITE, &group->tables_page);
     if (!err)
         err = map_shared_page(group->window + AK_IST_OFFSET, NULL, AK_WRITE, &group->ist_page);
     if (!err)
@@ -168,8 +168,8 @@ static int add_window(unsigned index, uint64_t start, uint64_t end)
         return err;
     memmove(&space.windows[index + 1], &space.windows[index],
             (space.count - index) * sizeof(struct window));
-    space.windows[index] = (struct window){
-        .va = start, .size = size, .gpa = space.gpa_next, .slot = slot};
+    space.windows[index] =
+        (struct window){.va = start, .size = size, .gpa = space.gpa_next, .slot = slot};
     space.count++;
     space.bytes += size;
     space.gpa_next += ALIGN_UP(size, LEAF_SIZE);

@@ -6,8 +6,8 @@
 // and given after Linux has agreed.
 
 #include <asm/errno.h>
-#include <linux/mman.h>
 #include <asm/unistd.h>
+#include <linux/mman.h>
 
 #include "base/region.h"
 #include "ros/ros.h"

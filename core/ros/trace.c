@@ -14,11 +14,16 @@ static uint64_t trace_capacity; // the header's own field is the program's to sp
 
 // Which counter an event of the trace adds to; MV_EVENT_COUNT: none.
 static const uint8_t event_of_kind[MV_TRACE_KIND_COUNT] = {
-    [MV_TRACE_NONE] = MV_EVENT_COUNT,         [MV_TRACE_SYSCALL] = MV_EVENT_SYSCALL,
-    [MV_TRACE_EXCEPTION] = MV_EVENT_EXCEPTION, [MV_TRACE_FAULT] = MV_EVENT_FAULT,
-    [MV_TRACE_KICK] = MV_EVENT_KICK,          [MV_TRACE_MERGE] = MV_EVENT_MERGE,
-    [MV_TRACE_REPLICATION] = MV_EVENT_REPLICATION, [MV_TRACE_SIGNAL] = MV_EVENT_SIGNAL,
-    [MV_TRACE_GROUP_START] = MV_EVENT_COUNT,  [MV_TRACE_GROUP_END] = MV_EVENT_COUNT,
+    [MV_TRACE_NONE] = MV_EVENT_COUNT,
+    [MV_TRACE_SYSCALL] = MV_EVENT_SYSCALL,
+    [MV_TRACE_EXCEPTION] = MV_EVENT_EXCEPTION,
+    [MV_TRACE_FAULT] = MV_EVENT_FAULT,
+    [MV_TRACE_KICK] = MV_EVENT_KICK,
+    [MV_TRACE_MERGE] = MV_EVENT_MERGE,
+    [MV_TRACE_REPLICATION] = MV_EVENT_REPLICATION,
+    [MV_TRACE_SIGNAL] = MV_EVENT_SIGNAL,
+    [MV_TRACE_GROUP_START] = MV_EVENT_COUNT,
+    [MV_TRACE_GROUP_END] = MV_EVENT_COUNT,
 };
 
 static int map_file(int fd, uint64_t least, uint64_t *size, void **ret)

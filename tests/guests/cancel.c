@@ -104,9 +104,10 @@ int main(void)
             if (kinds[i].start != leaver)
                 NEED(pthread_cancel(thread) == 0);
             NEED(pthread_join(thread, &result) == 0);
-            say(kinds[i].name, "%s", result == PTHREAD_CANCELED ? "cancelled"
-                                     : result == (void *)5      ? "5"
-                                                                : "returned");
+            say(kinds[i].name, "%s",
+                result == PTHREAD_CANCELED ? "cancelled"
+                : result == (void *)5      ? "5"
+                                           : "returned");
         }
     }
     return 0;

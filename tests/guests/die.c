@@ -1,11 +1,13 @@
 // Dies as told: "exit N", "signal N", "fault", "group N" (exit_group from a thread), "thread" (main
-// leaves by pthread_exit, a thread goes on and returns), "last N" (the last thread to exit decides).
+// leaves by pthread_exit, a thread goes on and returns), "last N" (the last thread to exit
+// decides).
 #include "guest.h"
 
 #include <pthread.h>
 #include <sys/syscall.h>
 
 static int number;
+static volatile int *volatile bad_address = (int *)16;
 
 static void *leave(void *arg)
 {
@@ -41,7 +43,7 @@ int main(int argc, char **argv)
     if (!strcmp(how, "signal"))
         raise(number);
     if (!strcmp(how, "fault"))
-        *(volatile int *volatile)16 = 1;
+        *bad_address = 1;
     if (!strcmp(how, "group")) {
         NEED(pthread_create(&thread, NULL, leave, NULL) == 0);
         for (;;)

@@ -2,6 +2,7 @@
 // default action ends it, SIGSTOP and SIGCONT stop it and let it go on, SIGKILL works at any time.
 #include "guest.h"
 
+#include <sched.h>
 #include <sys/mman.h>
 
 struct shared {

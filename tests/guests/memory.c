@@ -42,7 +42,8 @@ int main(void)
 {
     setvbuf(stdout, NULL, _IONBF, 0);
     const size_t page = 4096, gib = 1UL << 30;
-    unsigned char *code = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *code =
+        mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     long sum = 0;
     for (int i = 0; i < 50; i++) {
         mprotect(code, page, PROT_READ | PROT_WRITE);
@@ -67,14 +68,16 @@ int main(void)
     put_code(writable, 8);
     printf(" %d\n", run(runnable));
 
-    char *sparse = mmap(NULL, 4 * gib, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *sparse = mmap(NULL, 4 * gib, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     for (size_t at = 0; at < 4 * gib; at += gib / 8 + page)
         sparse[at] = (char)(at >> 20);
     sum = 0;
     for (size_t at = 0; at < 4 * gib; at += gib / 8 + page)
         sum += sparse[at];
     printf("sparse: %ld\n", sum);
-    char *huge = mmap(NULL, 64 * gib, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *huge = mmap(NULL, 64 * gib, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     huge[0] = huge[33 * gib] = huge[64 * gib - 1] = 1;
     printf("reservation: %d\n", huge[33 * gib] + huge[1]);
     madvise(sparse, page, MADV_DONTNEED);
@@ -82,7 +85,8 @@ int main(void)
     char *moved = mremap(sparse + page, page, 3 * page, MREMAP_MAYMOVE);
     printf("madvise, mremap: %d %d\n", sparse[0], moved[0]);
 
-    volatile int *shared = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    volatile int *shared =
+        mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     char *private = malloc(1);
     *private = 1;
     pid_t child = fork();

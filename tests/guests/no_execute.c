@@ -68,8 +68,8 @@ int main(void)
     execute("file, executable", file);
     NEED(mprotect(file, PAGE, PROT_NONE) == 0);
     execute("file, no access", file);
-    char *moved = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
-                       -1, 0);
+    char *moved =
+        mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     NEED(moved != MAP_FAILED);
     moved[0] = (char)0xc3;
     char *to = mremap(moved, PAGE, 2 * PAGE, MREMAP_MAYMOVE);

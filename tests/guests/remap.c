@@ -75,8 +75,8 @@ int main(void)
     say("behind the hole", "%s", at(c + 3 * PAGE));
     say("noreplace over a mapping", "%s",
         outcome((long)mmap(c, PAGE, rw, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)));
-    char *filled = mmap(c + 2 * PAGE, PAGE, rw,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    char *filled =
+        mmap(c + 2 * PAGE, PAGE, rw, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     NEED(filled == c + 2 * PAGE);
     say("hole filled", "%s", at(filled));
 

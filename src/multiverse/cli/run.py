@@ -71,7 +71,9 @@ def exec_core(config: list[str], path: str, argv: list[str]) -> NoReturn:
 @click.option("--require-hrt", is_flag=True, help="fail (125) rather than run natively")
 @click.option("--quiet", is_flag=True, help="no line when the program runs natively")
 @click.option("--follow", is_flag=True, help="also make HRTs of programs that it executes")
-@click.option("--max-phys-bits", type=click.IntRange(36, 52), help="narrow guest physical addresses")
+@click.option(
+    "--max-phys-bits", type=click.IntRange(36, 52), help="narrow guest physical addresses"
+)
 @click.option("--stats", is_flag=False, flag_value="-", metavar="[=FILE]", help="count events")
 @click.option("--trace", type=click.Path(dir_okay=False), help="record events (Perfetto's JSON)")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] PROG...")
