@@ -27,7 +27,8 @@ def program(name: str) -> str:
 BASH = {
     "pipes": "seq 1000 | sort -rn | head -3 | tee /dev/stderr | wc -l",
     "subshells": "x=1; (x=2; echo $x; exit 3); echo $? $x; echo $(echo a; echo b) `echo c`",
-    "jobs": "set -m; sleep 0.2 & jobs %1 >/dev/null; wait %1; echo $?; "
+    # Notices of stopped jobs hold process numbers and come when they come.
+    "jobs": "exec 2>/dev/null; set -m; sleep 0.2 & wait %1; echo $?; "
     "sleep 5 & kill -STOP %1; kill %1; kill -CONT %1; wait %1; echo $?",
     "traps": "trap 'echo usr' USR1; trap 'echo bye' EXIT; kill -USR1 $$; "
     "(trap 'echo sub' TERM; kill $BASHPID; echo on); echo end",

@@ -1,6 +1,6 @@
 // Proves raw clone and clone3: a thread with its own TLS that clears its tid at exit, a child with
-// an exit signal of its own, pidfds, CLONE_PARENT_SETTID/CHILD_SETTID, CLONE_VM without CLONE_THREAD,
-// set_robust_list, PR_SET_PDEATHSIG and what clone refuses.
+// an exit signal of its own, pidfds, CLONE_PARENT_SETTID/CHILD_SETTID, CLONE_VM without
+// CLONE_THREAD, set_robust_list, PR_SET_PDEATHSIG and what clone refuses.
 #include "guest.h"
 
 #include <linux/futex.h>
@@ -70,8 +70,8 @@ int main(void)
     say("got it", "%s", yes(got == SIGUSR2));
 
     int pidfd = -1;
-    struct clone_args args = {.flags = CLONE_PIDFD, .pidfd = (uintptr_t)&pidfd,
-                              .exit_signal = SIGCHLD};
+    struct clone_args args = {
+        .flags = CLONE_PIDFD, .pidfd = (uintptr_t)&pidfd, .exit_signal = SIGCHLD};
     child = (int)syscall(SYS_clone3, &args, sizeof(args));
     if (child == 0)
         _exit(getpid() == gettid() ? 6 : 7);

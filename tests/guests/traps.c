@@ -10,7 +10,10 @@ static void handler(int sig, siginfo_t *info, void *context)
 {
     greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
     say("fault", "%s code %d addr %s rip %+lld trap %lld err %llx", sigabbrev_np(sig),
-        info->si_code, info->si_addr == expected ? "here" : info->si_addr ? "elsewhere" : "0",
+        info->si_code,
+        info->si_addr == expected ? "here"
+        : info->si_addr           ? "elsewhere"
+                                  : "0",
         regs[REG_RIP] - (long long)expected, regs[REG_TRAPNO], regs[REG_ERR]);
     regs[REG_RIP] += skip;
 }
