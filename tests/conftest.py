@@ -2,27 +2,192 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import mmap
 import os
+import select
+import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
+import cffi
 import pytest
 
-from multiverse.core import core_path, probe
+from multiverse.core import core_header, core_path, probe
+from multiverse.observe import read_stats
+from multiverse.syscalls import NAMES
 
 GUESTS = Path(__file__).with_name("guests")
 HRT = "require=1,quiet=1"  # a silent native fallback never passes as an HRT
+PR_SET_CHILD_SUBREAPER = 36
+GRACE = 10.0  # seconds that processes of a run may outlive its first process
+TRACE_CAPACITY = 1 << 18  # events; pages of the file are only taken when they are written
+TRACE_TAIL = 60  # events shown of a run that hangs
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left: wait status as subprocess gives it, and its output."""
+    """What a run left: wait status as subprocess gives it, its output, and the core flag."""
 
     status: int
     stdout: bytes
     stderr: bytes
+    core_dumped: bool = False
+
+
+class TraceFile:
+    """A trace of the core (core/abi/trace.h) that can be read while the program still runs."""
+
+    def __init__(self) -> None:
+        self.ffi: Any = cffi.FFI()
+        self.ffi.cdef(core_header("trace.h"))
+        self.header_size = self.ffi.sizeof("struct mv_trace_header")
+        size = self.header_size + TRACE_CAPACITY * self.ffi.sizeof("struct mv_trace_event")
+        self.fd = os.memfd_create("trace")
+        os.ftruncate(self.fd, size)
+        self.map = mmap.mmap(self.fd, size)
+        header = self.ffi.cast("struct mv_trace_header *", self.ffi.from_buffer(self.map))
+        header.magic = 0x5254564D
+        header.version = 1
+        header.capacity = TRACE_CAPACITY
+        header.tsc_hz = 1_000_000_000  # only intervals are looked at
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def tail(self) -> str:
+        buffer = self.ffi.from_buffer(self.map)
+        header = self.ffi.cast("struct mv_trace_header *", buffer)
+        events = self.ffi.cast("struct mv_trace_event *", buffer + self.header_size)
+        kinds = {
+            value: name.removeprefix("MV_TRACE_").lower()
+            for name, value in self.ffi.typeof("enum mv_trace_kind").relements.items()
+        }
+        count = min(header.next, header.capacity)
+        lines = [f"{header.next} events, the last ones recorded:"]
+        for i in range(max(0, count - TRACE_TAIL), count):
+            event = events[i]
+            kind = kinds.get(event.kind, "?")
+            name = NAMES.get(event.nr, event.nr) if kind == "syscall" else event.nr
+            words = " ".join(f"{value:x}" for value in event.a)
+            lines.append(f"  {event.tid} {kind} {name} ({words}) = {event.result}")
+        return "\n".join(lines)
+
+
+def stat_of(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the state on; empty if the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return []
+
+
+def processes() -> dict[int, list[str]]:
+    """Running processes (not zombies) and their stat fields: state, parent, group, session."""
+    found = {int(e.name): stat_of(int(e.name)) for e in Path("/proc").iterdir() if e.name.isdigit()}
+    return {pid: fields for pid, fields in found.items() if fields and fields[0] not in "ZX"}
+
+
+def describe(pid: int) -> str:
+    """Where the threads of a process are: enough to know a hang's location."""
+    lines = []
+    with contextlib.suppress(OSError):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        lines.append(f"process {pid} ({command.strip()[:120]})")
+        for task in sorted(Path(f"/proc/{pid}/task").iterdir()):
+            wchan = (task / "wchan").read_text()
+            state = (task / "stat").read_text().rsplit(")", 1)[1].split()[0]
+            call = (task / "syscall").read_text().strip()
+            lines.append(f"  thread {task.name} {state} in {wchan or '-'}: {call}")
+    return "\n".join(lines)
+
+
+def end_session(session: int, grace: float) -> list[str]:
+    """Wait until no process of a session is left; kill those that remain and describe them."""
+    deadline = time.monotonic() + grace
+    while True:
+        left = [pid for pid, fields in processes().items() if int(fields[3]) == session]
+        if not left or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    described = [describe(pid) for pid in left]
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return described
+
+
+def _read_into(stream: IO[bytes], parts: list[bytes]) -> threading.Thread:
+    thread = threading.Thread(target=lambda: parts.append(stream.read()), daemon=True)
+    thread.start()
+    return thread
+
+
+def _feed(stream: IO[bytes], data: bytes) -> None:
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError):
+            stream.write(data)
+        with contextlib.suppress(BrokenPipeError):
+            stream.close()
+
+    threading.Thread(target=write, daemon=True).start()
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: bytes,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    timeout: float,
+    trace: TraceFile | None,
+    pass_fds: Sequence[int] = (),
+) -> Outcome:
+    """Run in a session of its own; fail on a hang, saying where, and on processes left behind."""
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        cwd=cwd,
+        pass_fds=pass_fds,
+        start_new_session=True,
+    )
+    assert process.stdin and process.stdout and process.stderr
+    output: list[bytes] = []
+    errors: list[bytes] = []
+    readers = [_read_into(process.stdout, output), _read_into(process.stderr, errors)]
+    _feed(process.stdin, stdin)
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(timeout * 1000):
+            places = "\n".join(end_session(process.pid, 0))
+            process.wait()
+            for reader in readers:
+                reader.join(1)
+            events = trace.tail() if trace else ""
+            seen = b"".join(output)[-2000:], b"".join(errors)[-2000:]
+            pytest.fail(f"{argv} hangs ({timeout} s)\n{places}\n{events}\noutput so far: {seen}")
+        # Left unreaped here: subprocess drops the core flag.
+        info = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        dumped = info is not None and info.si_code == os.CLD_DUMPED
+        process.wait()
+    finally:
+        os.close(pidfd)
+    left = end_session(process.pid, GRACE)
+    for reader in readers:
+        reader.join(GRACE)
+    assert not left, f"{argv} left behind:\n" + "\n".join(left)
+    return Outcome(process.returncode, b"".join(output), b"".join(errors), dumped)
 
 
 def execute(
@@ -30,36 +195,68 @@ def execute(
     *,
     config: str | None = HRT,
     stdin: bytes = b"",
-    env: dict[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float = 60,
 ) -> Outcome:
     """Run a command whose first word is a path; config None: natively, else as an HRT."""
-    argv = list(command)
-    if config is not None:
+    if config is None:
+        return run(command, stdin=stdin, env=env, cwd=cwd, timeout=timeout, trace=None)
+    trace = TraceFile()
+    try:
+        config = f"{config},trace={trace.fd}" if config else f"trace={trace.fd}"
         argv = [str(core_path()), config, command[0], *command]
-    result = subprocess.run(
-        argv, input=stdin, capture_output=True, env=env, cwd=cwd, timeout=timeout
-    )
-    return Outcome(result.returncode, result.stdout, result.stderr)
+        fds = [trace.fd]
+        return run(argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout, trace=trace, pass_fds=fds)
+    finally:
+        trace.close()
+
+
+def counters(command: Sequence[str], config: str = HRT) -> tuple[Outcome, dict[str, Any]]:
+    """Run as an HRT and read what the core counted (core/abi/stats.h)."""
+    ffi: Any = cffi.FFI()
+    ffi.cdef(core_header("stats.h"))
+    size = ffi.sizeof("struct mv_stats")
+    fd = os.memfd_create("stats")
+    os.ftruncate(fd, size)
+    argv = [str(core_path()), f"{config},stats={fd}", command[0], *command]
+    outcome = run(argv, stdin=b"", env=None, cwd=None, timeout=60, trace=None, pass_fds=[fd])
+    with mmap.mmap(fd, size) as data:
+        content = bytes(data)
+    os.close(fd)
+    return outcome, read_stats(content)
 
 
 @pytest.fixture(scope="session")
-def hrt() -> Callable[..., Outcome]:
+def facts() -> dict[str, str]:
+    """What `multiverse-core probe` says of this machine; skips where no HRT is possible."""
+    found = probe()
+    if found.get("kvm") != "1":
+        pytest.skip(f"no /dev/kvm: {found.get('error')}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def hrt(facts: dict[str, str]) -> Callable[..., Outcome]:
     """Run as an HRT; skips where the substrate is missing."""
-    facts = probe()
-    if facts.get("kvm") != "1":
-        pytest.skip(f"no HRT here: {facts.get('error')}")
     return execute
 
 
 @pytest.fixture(scope="session")
-def same(hrt: Callable[..., Outcome]) -> Callable[..., Outcome]:
+def same(
+    hrt: Callable[..., Outcome], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Outcome]:
     """Run natively and as an HRT, and compare everything."""
+    directory = tmp_path_factory.mktemp("cwd")  # core files go there
 
-    def run_both(command: Sequence[str], *, config: str = HRT, **options: object) -> Outcome:
-        native = execute(command, config=None, **options)  # type: ignore[arg-type]
-        hybrid = execute(command, config=config, **options)  # type: ignore[arg-type]
+    def run_both(command: Sequence[str], *, config: str = HRT, **options: Any) -> Outcome:
+        options.setdefault("cwd", directory)
+        native = execute(command, config=None, **options)
+        hybrid = execute(command, config=config, **options)
+        for what in ("stdout", "stderr"):  # lists of lines give readable differences
+            left = getattr(hybrid, what).decode(errors="backslashreplace").splitlines()
+            right = getattr(native, what).decode(errors="backslashreplace").splitlines()
+            assert left == right, f"{what} of the HRT (left) is not the native one"
         assert hybrid == native
         return hybrid
 
@@ -76,8 +273,8 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
         if not target.exists():
             source = str(GUESTS / f"{name}.c")
             warnings = ["-Wall", "-Wextra", "-Werror"]
-            command = ["cc", "-O2", *warnings, "-pthread", *flags, "-o", str(target), source, "-lm"]
-            subprocess.run(command, check=True)
+            command = ["cc", "-std=gnu17", "-O2", *warnings, "-pthread", *flags]
+            subprocess.run([*command, "-o", str(target), source, "-lm"], check=True)
         return str(target)
 
     return build
@@ -85,18 +282,18 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
 @pytest.fixture(autouse=True, scope="session")
 def nothing_left_behind() -> Iterator[None]:
-    """No core may outlive the tests that started it."""
+    """No process that a test started may outlive the tests."""
+    # Orphans become our children, whatever session they have moved to.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    before = set(processes())
     yield
-    core = str(core_path())
-    session = os.getsid(0)
-    left = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and os.getsid(int(entry.name)) == session:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                if words[0].decode() == core and parent == 1:
-                    left.append(entry.name)
-        except OSError:
-            continue
-    assert not left, f"processes left behind: {left}"
+    deadline = time.monotonic() + GRACE
+    while True:
+        ours = {pid for pid, f in processes().items() if int(f[1]) == os.getpid()} - before
+        if not ours or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    left = [describe(pid) for pid in ours]
+    for pid in ours:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, "processes left behind:\n" + "\n".join(left)

@@ -22,12 +22,17 @@ extern const char __ehdr_start[], _end[];
 extern const Elf64_Dyn _DYNAMIC[];
 __attribute__((visibility("hidden"))) extern const char __ehdr_start[], _end[];
 
-static uint64_t reserve(uint64_t *size)
+// Well below the stack, so that the program finds the top of the address space as it is natively:
+// its mappings and what grows down have the same room.
+#define REGION_BELOW_STACK (8ULL << 40)
+
+static uint64_t reserve(uint64_t stack, uint64_t *size)
 {
     struct rlimit64 limit = {.rlim_cur = RLIM64_INFINITY};
     sys4(__NR_prlimit64, 0, RLIMIT_AS, 0, &limit);
     *size = limit.rlim_cur == RLIM64_INFINITY ? REGION_BYTES : REGION_BYTES_LIMITED;
-    uint64_t at = sys_mmap(0, *size + LEAF_SIZE, PROT_NONE,
+    uint64_t hint = ALIGN_DOWN(stack - REGION_BELOW_STACK, PAGE_SIZE);
+    uint64_t at = sys_mmap(hint, *size + LEAF_SIZE, PROT_NONE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (sys_failed(at))
         mv_die(MV_EXIT_FAILURE, "run: reserving address space: %s; raise the limit (ulimit -v)",
@@ -59,7 +64,7 @@ static void apply_relocations(uint64_t base)
 void mv_relocate(uint64_t *stack)
 {
     uint64_t old = (uint64_t)__ehdr_start, image = ALIGN_UP((uint64_t)_end - old, PAGE_SIZE), size;
-    uint64_t base = reserve(&size);
+    uint64_t base = reserve((uint64_t)stack, &size);
     const Elf64_Ehdr *header = (const Elf64_Ehdr *)old;
     const Elf64_Phdr *phdr = (const Elf64_Phdr *)(old + header->e_phoff);
     if (sys3(__NR_mprotect, base, image, PROT_READ | PROT_WRITE))

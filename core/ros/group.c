@@ -148,12 +148,9 @@ static bool is_last(struct ros_group *group)
 
 void ros_group_exit(struct ros_group *group, int status)
 {
-    if (group->id.pid == group->id.tid)
-        ros.leader_status = status;
     // KVM may keep a worker thread in the process, which would outlive the program's last thread.
-    // The process's status is that of its first thread.
     if (is_last(group))
-        sys_exit_group(group->id.pid == group->id.tid ? status : ros.leader_status);
+        sys_exit_group(status);
     ros_trace(&(struct ros_event){.kind = MV_TRACE_GROUP_END, .result = status}, rdtsc());
     // From here no signal may run on the group's stacks any more.
     ros_sigset all = ~0ULL;

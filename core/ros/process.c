@@ -303,20 +303,24 @@ int64_t ros_sys_execveat(struct ros_group *group, uint64_t nr, struct ros_args *
 
 // ---- exit and process attributes ---------------------------------------------------------------
 
+// The event of a call that does not come back.
+static void trace_exit(uint64_t nr, int status)
+{
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_SYSCALL, .nr = (uint32_t)nr, .a = {status}},
+              rdtsc());
+    ros_stats_finish();
+}
+
 int64_t ros_sys_exit(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
-    (void)nr;
-    ros_stats_finish();
+    trace_exit(nr, (int)args->a[0]);
     ros_group_exit(group, (int)args->a[0]);
 }
 
 int64_t ros_sys_exit_group(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
-    (void)nr;
-    ros_trace(&(struct ros_event){.kind = MV_TRACE_GROUP_END, .result = (int)args->a[0]}, rdtsc());
-    ros_stats_finish();
-    // A vfork child leaves the VM to its parent, which releases the group.
-    (void)group;
+    (void)group; // a vfork child's group is released by its parent
+    trace_exit(nr, (int)args->a[0]);
     sys_exit_group((int)args->a[0]);
 }
 

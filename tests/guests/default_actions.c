@@ -27,6 +27,7 @@ static void in_child(const char *name, void (*action)(int), int sig, int prepare
 {
     pid_t child = fork();
     if (child == 0) {
+        setpgid(0, 0); // SIGTSTP and its kin stop nothing in an orphaned process group
         if (prepare == 1) {
             sigset_t set;
             sigfillset(&set);

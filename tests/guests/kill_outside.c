@@ -23,6 +23,7 @@ static pid_t start(void)
     shared->ready = shared->signals = 0;
     pid_t child = fork();
     if (child == 0) {
+        setpgid(0, 0); // SIGTSTP stops nothing in an orphaned process group
         handle(SIGUSR1, handler, 0);
         shared->ready = 1;
         for (;;)
