@@ -120,9 +120,10 @@ void mv_program_map(struct mv_program *program)
 {
     struct ldr_image *image = program->image;
     int err = -EEXIST;
-    // Something may lie there already; then another place does as well.
+    // Something may lie there already; then another place does as well. Without an interpreter the
+    // image goes where mappings go, as under Linux.
     for (int i = 0; i < 8 && err == -EEXIST; i++)
-        err = ldr_map(image, PIE_BASE + random_pages(PIE_RANDOM_PAGES));
+        err = ldr_map(image, program->interp ? PIE_BASE + random_pages(PIE_RANDOM_PAGES) : 0);
     if (!err && program->interp)
         err = ldr_map(program->interp, 0);
     if (err)
@@ -213,7 +214,9 @@ void mv_program_announce(const struct mv_arguments *args, const struct mv_progra
     uint64_t envc = 0;
     while (env[envc])
         envc++;
-    uint64_t heap = image->high + image->bias + random_pages(HEAP_RANDOM_PAGES) + PAGE_SIZE;
+    bool among_mappings = !image->fixed && !program->interp; // then the heap has a place of its own
+    uint64_t heap = among_mappings ? PIE_BASE : image->high + image->bias;
+    heap += random_pages(HEAP_RANDOM_PAGES) + PAGE_SIZE;
     uint64_t low = image->low + image->bias, high = image->high + image->bias;
     uint64_t *aux = (uint64_t *)&env[envc + 1];
     uint64_t words = 0;
@@ -222,8 +225,8 @@ void mv_program_announce(const struct mv_arguments *args, const struct mv_progra
     struct prctl_mm_map map = {
         .start_code = low,
         .end_code = high,
-        .start_data = low,
-        .end_data = high,
+        .start_data = among_mappings ? heap - PAGE_SIZE : low,
+        .end_data = among_mappings ? heap - PAGE_SIZE : high,
         .start_brk = heap,
         .brk = heap,
         .start_stack = stack,
