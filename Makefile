@@ -10,6 +10,7 @@ demo:
 	tools/setup.sh build demo
 	$(BIN)/multiverse doctor || true
 	$(BIN)/multiverse run -- racket -e '(displayln "Hello from the HRT")'
+	mkdir -p build
 	$(BIN)/multiverse bench racket --short --json build/demo.json --chart build/demo
 
 lint: venv

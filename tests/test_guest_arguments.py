@@ -20,7 +20,7 @@ MODES = {
     "stack_growth": ["grow", "far", "handler", "thread", "die"],
     "seccomp_self": ["errno", "trap", "kill", "strict"],
 }
-ENVIRONMENT = {"PATH": "/usr/bin:/bin", "EMPTY": "", "WITH SPACE": "a b", "LONG": "x" * 200}
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "EMPTY": "", "WITH SPACE": "a b", "LONG": "x" * 5000}
 STATIC = sorted({path.stem for path in GUESTS.glob("*.c")} - {"stress"})
 
 
@@ -51,7 +51,7 @@ def test_static(name: str, guest: Callable[..., str], same: Callable[..., Outcom
 def test_environment_and_arguments(
     name: str, flags: tuple[str, ...], guest: Callable[..., str], same: Callable[..., Outcome]
 ) -> None:
-    arguments = ["", "two words", "ünï", "-x", "y" * 200]
+    arguments = ["", "two words", "ünï", "-x", "y" * 2000]
     same([guest(name, *flags), *arguments], env=ENVIRONMENT)
     same([guest(name, *flags)], env={})
 

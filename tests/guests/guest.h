@@ -27,12 +27,14 @@
 __attribute__((format(printf, 2, 3))) static inline void say(const char *name, const char *format,
                                                              ...)
 {
-    char line[512];
+    char line[8192];
     int used = snprintf(line, sizeof(line), "%s: ", name);
     va_list args;
     va_start(args, format);
     used += vsnprintf(line + used, sizeof(line) - used - 1, format, args);
     va_end(args);
+    if (used > (int)sizeof(line) - 1)
+        used = sizeof(line) - 1;
     line[used++] = '\n';
     int saved = errno;
     if (write(1, line, used) != used)
