@@ -6,9 +6,9 @@
 // code reaches the window's frame and doorbell relative to its own RIP and needs no register,
 // no GS base and no memory that the program could lose:
 //
-//   AK_BASE               entry page, vector page, IDT
+//   AK_BASE               entry page, vector page, IDT, control page (channel.h)
 //   AK_WINDOW(i) + 0      entry page (alias)            user, read, execute
-//              + 0x1000   struct mv_frame and AK stack  user, read, write
+//              + 0x1000   struct mv_frame and mv_slot   user, read, write
 //              + 0x2000   doorbell: no memory behind it user, write (an exit)
 //              + 0x3000   GDT and TSS                   supervisor
 //              + 0x4000   IST stacks                    supervisor
@@ -58,6 +58,7 @@
 #define MV_FRAME_RFLAGS 128
 #define MV_FRAME_RSP 136
 #define MV_FRAME_RING 144
+#define MV_FRAME_SYNC 152
 #define MV_FRAME_STACK_TOP 0xff0
 
 #ifndef __ASSEMBLER__
@@ -72,6 +73,7 @@ struct mv_frame {
     uint64_t rax, rcx, rdx, rsi, rdi;
     uint64_t rip, rflags, rsp;
     uint64_t ring; // 0: ring the doorbell by OUT; 3: by a store to the doorbell page
+    uint64_t sync; // not 0: this group may use the synchronous channel
 };
 #endif
 

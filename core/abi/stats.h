@@ -8,14 +8,15 @@
  */
 enum {
     MV_STATS_MAGIC = 0x5453564d, /* "MVST" */
-    MV_STATS_VERSION = 1,
+    MV_STATS_VERSION = 2,
     MV_STATS_SYSCALLS = 512,
     MV_STATS_VECTORS = 32,
 };
 
 /* Why control went from the HRT to the ROS: one counter an event. */
 enum mv_event {
-    MV_EVENT_SYSCALL,     /* a system call, answered by the partner */
+    MV_EVENT_SYSCALL,     /* a system call, answered by the partner: asynchronous */
+    MV_EVENT_SYNC,        /* a system call, answered by a poller: synchronous */
     MV_EVENT_EXCEPTION,   /* an exception taken through the AeroKernel's IDT */
     MV_EVENT_FAULT,       /* KVM_RUN gave EFAULT: Linux does not map the access */
     MV_EVENT_KICK,        /* KVM_RUN gave EINTR: a signal for the program */
@@ -41,5 +42,6 @@ struct mv_stats {
     uint64_t events[MV_EVENT_COUNT];
     uint64_t event_cycles[MV_EVENT_COUNT]; /* TSC cycles spent on the ROS side for each */
     uint64_t syscalls[MV_STATS_SYSCALLS];  /* by number; numbers beyond are added to the last */
+    uint64_t sync[MV_STATS_SYSCALLS];      /* of these, answered by pollers */
     uint64_t exceptions[MV_STATS_VECTORS]; /* by vector */
 };

@@ -9,12 +9,13 @@
  */
 enum {
     MV_TRACE_MAGIC = 0x5254564d, /* "MVTR" */
-    MV_TRACE_VERSION = 1,
+    MV_TRACE_VERSION = 2,
 };
 
 enum mv_trace_kind {
     MV_TRACE_NONE,        /* the writer died between taking the index and storing the kind */
     MV_TRACE_SYSCALL,     /* nr, a[0..3]: arguments, result; begin, end */
+    MV_TRACE_SYNC,        /* the same, answered by a poller */
     MV_TRACE_EXCEPTION,   /* nr: vector, a[0]: error code, a[1]: RIP, a[2]: CR2 */
     MV_TRACE_FAULT,       /* a[1]: RIP; the access that Linux refused */
     MV_TRACE_KICK,        /* a[1]: RIP where the signal found the program */

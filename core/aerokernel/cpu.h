@@ -18,7 +18,8 @@ enum { AK_GDT_ENTRIES = 16, AK_IDT_VECTORS = 256 };
 
 // The image, as linked into the core: entry page, vector page.
 extern const char ak_entry_page[], ak_vector_page[], ak_image_end[];
-extern const char ak_syscall_entry[], ak_answered[], ak_port[], ak_entry_end[], ak_probe[];
+extern const char ak_call_saved[], ak_syscall_entry[], ak_request[], ak_consumed[],
+    ak_asynchronous[], ak_answered[], ak_port[], ak_entry_end[], ak_probe[];
 
 // Fill a page with the IDT that all virtual CPUs share.
 void ak_idt_init(void *idt_page);

@@ -1,20 +1,42 @@
 // The AeroKernel's entry points. Both pages are position independent and are copied as they are
 // into guest memory; labels below are used as offsets into their page only.
 
+#include "abi/channel.h"
 #include "abi/frame.h"
+
+#define FLAG_TF 0x100
 
 // Addresses within the window of the virtual CPU that executes the alias of this page.
 #define FRAME(field) (ak_entry_page + AK_FRAME_OFFSET + MV_FRAME_##field)(%rip)
+#define SLOT(field) (ak_entry_page + AK_SLOT_OFFSET + MV_SLOT_##field)(%rip)
 #define DOORBELL (ak_entry_page + AK_DOORBELL_OFFSET)(%rip)
+
+// The same for all virtual CPUs.
+#define CONTROL(field) (AK_CONTROL_PAGE + MV_CONTROL_##field)
 
     .section .aerokernel, "ax", @progbits
     .balign 4096
     .globl ak_entry_page, ak_vector_page, ak_image_end
-    .globl ak_syscall_entry, ak_answered, ak_port, ak_entry_end, ak_probe
+    .globl ak_call_saved, ak_syscall_entry, ak_request, ak_consumed, ak_asynchronous
+    .globl ak_answered, ak_port, ak_entry_end, ak_probe
     .hidden ak_entry_page, ak_vector_page, ak_image_end
-    .hidden ak_syscall_entry, ak_answered, ak_port, ak_entry_end, ak_probe
+    .hidden ak_call_saved, ak_syscall_entry, ak_request, ak_consumed, ak_asynchronous
+    .hidden ak_answered, ak_port, ak_entry_end, ak_probe
 
 ak_entry_page:
+    // Where rewritten system-call sites jump to (core/rewrite): RCX holds the return address, RSP
+    // and all other registers but R11 are the program's, and so are the flags, which only PUSHF
+    // can read: its stack is the frame, since the program's may be used up or gone.
+ak_call_entry:
+    mov %rsp, FRAME(RSP)
+    lea (ak_entry_page + AK_FRAME_OFFSET + MV_FRAME_RFLAGS + 8)(%rip), %rsp
+    pushfq
+    mov FRAME(RSP), %rsp
+    mov %rcx, FRAME(RIP)
+ak_call_saved:
+    xor %ecx, %ecx
+    jmp ak_request
+
     // LSTAR. SYSCALL put the return address into RCX and the flags into R11 and switched
     // nothing else: RSP is the program's, with its red zone below. At ring 0 this runs at
     // CPL 0; on a KVM that leaves CPL 3 in place, at CPL 3.
@@ -22,17 +44,67 @@ ak_syscall_entry:
     mov %r11, FRAME(RFLAGS)
     mov %rcx, FRAME(RIP)
     mov %rsp, FRAME(RSP)
+
+    // The call has not begun. RCX: where it trapped, or 0. From here to ak_consumed only RCX and
+    // R11 change, so that a signal can find the program's state in the registers and the frame.
+ak_request:
+    mov %eax, %r11d
+    cmp $MV_ROUTES, %r11d
+    jae ak_asynchronous
+    cmpb $0, CONTROL(ROUTES)(%r11)
+    je ak_asynchronous
+    cmpl $0, CONTROL(OPEN)
+    je ak_asynchronous
+    cmpl $0, FRAME(SYNC)
+    je ak_asynchronous
+    testl $FLAG_TF, FRAME(RFLAGS)       // single-stepped: the state has to be loaded from outside
+    jnz ak_asynchronous
+    mov %rdi, SLOT(ARGS)
+    mov %rsi, SLOT(ARGS + 8)
+    mov %rdx, SLOT(ARGS + 16)
+    mov %r10, SLOT(ARGS + 24)
+    mov %r8, SLOT(ARGS + 32)
+    mov %r9, SLOT(ARGS + 40)
+    mov %rcx, SLOT(SITE)
+    mov %eax, SLOT(NR)
+    movl $MV_SLOT_POSTED, SLOT(STATE)
+    mov CONTROL(SPINS), %ecx
+1:  mov SLOT(STATE), %r11d
+    cmp $MV_SLOT_POSTED, %r11d
+    jne 2f
+    pause
+    dec %ecx
+    jnz 1b
+    jmp ak_asynchronous
+2:  cmp $MV_SLOT_ANSWERED, %r11d
+    jne ak_asynchronous
+    mov SLOT(RESULT), %rax
+    movl $MV_SLOT_FREE, SLOT(STATE)
+
+    // The call is done: the frame has RIP, RSP and flags, the registers the rest.
+ak_consumed:
+    lea (ak_entry_page + AK_FRAME_OFFSET + MV_FRAME_RFLAGS)(%rip), %rsp
+    popfq
+    mov FRAME(RFLAGS), %r11
+    mov FRAME(RIP), %rcx
+    mov FRAME(RSP), %rsp
+    jmp *%rcx
+
+    // Save what a partner needs, and leave.
+ak_asynchronous:
     mov %r15, FRAME(R15)
     mov %r14, FRAME(R14)
     mov %r13, FRAME(R13)
     mov %r12, FRAME(R12)
     mov %rbp, FRAME(RBP)
     mov %rbx, FRAME(RBX)
+    mov FRAME(RFLAGS), %r11
     mov %r11, FRAME(R11)
     mov %r10, FRAME(R10)
     mov %r9, FRAME(R9)
     mov %r8, FRAME(R8)
     mov %rax, FRAME(RAX)
+    mov FRAME(RIP), %rcx
     mov %rcx, FRAME(RCX)
     mov %rdx, FRAME(RDX)
     mov %rsi, FRAME(RSI)

@@ -81,3 +81,13 @@ int mv_fd_lowest_owned(unsigned first, unsigned last)
     mv_unlock(&owners_lock);
     return lowest;
 }
+
+void mv_fds_lock(void)
+{
+    mv_lock(&owners_lock);
+}
+
+void mv_fds_unlock(void)
+{
+    mv_unlock(&owners_lock);
+}

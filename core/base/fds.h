@@ -21,4 +21,8 @@ int mv_fd_move(int *owner);
 // The lowest registered number in [first, last], or -1.
 int mv_fd_lowest_owned(unsigned first, unsigned last);
 
+// Held across fork, so that the child finds nothing half changed.
+void mv_fds_lock(void);
+void mv_fds_unlock(void);
+
 #endif

@@ -8,6 +8,16 @@
 struct mv_region mv_region;
 static struct mv_lock region_lock;
 
+void mv_region_lock(void)
+{
+    mv_lock(&region_lock);
+}
+
+void mv_region_unlock(void)
+{
+    mv_unlock(&region_lock);
+}
+
 uint64_t mv_region_reserve(uint64_t size, uint64_t align)
 {
     mv_lock(&region_lock);

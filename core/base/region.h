@@ -22,6 +22,10 @@ int mv_region_commit(uint64_t address, uint64_t size);
 // mv_region_reserve() and mv_region_commit(), page aligned, zeroed; NULL without memory.
 void *mv_region_alloc(uint64_t size);
 
+// Held across fork, so that the child finds nothing half changed.
+void mv_region_lock(void);
+void mv_region_unlock(void);
+
 // True if [address, address+size) touches the region.
 static inline bool mv_region_touches(uint64_t address, uint64_t size)
 {

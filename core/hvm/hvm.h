@@ -101,6 +101,9 @@ int hvm_vcpu_set_state(struct hvm_vcpu *vcpu, unsigned ring, const struct hvm_st
 // Replace only FS and GS base, for arch_prctl.
 int hvm_vcpu_set_bases(struct hvm_vcpu *vcpu, uint64_t fs, uint64_t gs);
 
+// Frequency of the virtual CPU's time-stamp counter, Hz; a guess of 2 GHz if KVM does not tell.
+uint64_t hvm_tsc_hz(struct hvm_vcpu *vcpu);
+
 // Extended state: buffers of HVM_XSAVE_BYTES.
 int hvm_vcpu_get_xsave(struct hvm_vcpu *vcpu, void *buffer);
 int hvm_vcpu_set_xsave(struct hvm_vcpu *vcpu, const void *buffer);

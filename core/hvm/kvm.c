@@ -317,6 +317,12 @@ int hvm_vcpu_set_bases(struct hvm_vcpu *vcpu, uint64_t fs, uint64_t gs)
     return (int)kvm_ioctl(vcpu->fd, KVM_SET_SREGS, (uint64_t)&sregs);
 }
 
+uint64_t hvm_tsc_hz(struct hvm_vcpu *vcpu)
+{
+    long khz = kvm_ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
+    return khz > 0 ? (uint64_t)khz * 1000 : 2000000000;
+}
+
 int hvm_vcpu_get_xsave(struct hvm_vcpu *vcpu, void *buffer)
 {
     return (int)kvm_ioctl(vcpu->fd, KVM_GET_XSAVE, (uint64_t)buffer);

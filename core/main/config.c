@@ -17,6 +17,54 @@ static unsigned number(const char *key, const char *text, size_t len)
     return (unsigned)value;
 }
 
+// A set of CPUs as a hexadecimal mask with 0x in front; dies if it is none, or empty.
+static struct ros_cpus cpu_mask(const char *key, const char *text, size_t len)
+{
+    struct ros_cpus cpus = {0};
+    uint64_t any = 0;
+    bool valid = len > 2 && len <= 2 + ROS_CPUS_MAX / 4 && text[0] == '0' && text[1] == 'x';
+    for (size_t i = 0; valid && i < len - 2; i++) {
+        char c = text[len - 1 - i];
+        uint64_t digit = c >= '0' && c <= '9' ? (uint64_t)(c - '0') : (uint64_t)(c - 'a' + 10);
+        valid = digit < 16;
+        cpus.bits[i / 16] |= (digit & 15) << i % 16 * 4;
+        any |= digit;
+    }
+    if (!valid || !any)
+        mv_die(MV_EXIT_FAILURE, "core: configuration key %s: not a mask of CPUs", key);
+    return cpus;
+}
+
+static enum ros_channel_mode channel_mode(const char *text, size_t len)
+{
+    static const char *const names[] = {"auto", "sync", "async"};
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+        if (strlen(names[i]) == len && strncmp(text, names[i], len) == 0)
+            return (enum ros_channel_mode)i;
+    mv_die(MV_EXIT_FAILURE, "core: configuration key channel: neither auto, sync nor async");
+}
+
+void mv_config_inherit(const char *text, char *ret, size_t size)
+{
+    static const char *const dropped[] = {"require=", "quiet=", "loadonly=", "stats=", "trace="};
+    size_t used = (size_t)mv_format(ret, size, "quiet=1");
+    while (*text) {
+        size_t len = 0;
+        bool drop = false;
+        while (text[len] && text[len] != ',')
+            len++;
+        for (unsigned i = 0; i < ARRAY_SIZE(dropped); i++)
+            drop = drop || strncmp(text, dropped[i], strlen(dropped[i])) == 0;
+        if (!drop && len && used + 1 + len < size) {
+            ret[used] = ',';
+            memcpy(ret + used + 1, text, len);
+            used += 1 + len;
+            ret[used] = 0;
+        }
+        text += len + (text[len] == ',');
+    }
+}
+
 void mv_config_parse(const char *text, struct mv_config *ret)
 {
     *ret = (struct mv_config){.ring = -1, .stats_fd = -1, .trace_fd = -1};
@@ -49,7 +97,16 @@ void mv_config_parse(const char *text, struct mv_config *ret)
             ret->stats_fd = (int)number(key, value, value_len);
         else if (strcmp(key, "trace") == 0)
             ret->trace_fd = (int)number(key, value, value_len);
-        else if (len)
+        else if (strcmp(key, "channel") == 0)
+            ret->channel.mode = channel_mode(value, value_len);
+        else if (strcmp(key, "pollers") == 0)
+            ret->channel.pollers = number(key, value, value_len);
+        else if (strcmp(key, "roscpus") == 0)
+            ret->channel.ros_cpus = cpu_mask(key, value, value_len);
+        else if (strcmp(key, "hrtcpus") == 0) {
+            ret->hrt_cpus = cpu_mask(key, value, value_len);
+            ret->hrt_cpus_given = true;
+        } else if (len)
             mv_die(MV_EXIT_FAILURE,
                    "core: unknown configuration key %s; core and command line "
                    "are of different versions, install again",

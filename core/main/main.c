@@ -9,7 +9,8 @@
 #include "base/string.h"
 #include "base/sys.h"
 #include "main/main.h"
-#include "ros/ros.h"
+#include "rewrite/rewrite.h"
+#include "ros/channel.h"
 #include "ros/trace.h"
 
 struct ros_process ros;
@@ -52,6 +53,12 @@ static int make_hvm(const struct mv_config *config, struct ros_group **ret, cons
     }
     (*ret)->frame->ring = ros.ring;
     ros.hybrid = true;
+    // The exit that was measured never entered the program's ring: that takes about as long again.
+    ros_channel_init(&config->channel, ros_space_control(), 2 * costs[1],
+                     hvm_tsc_hz(&(*ret)->vcpu));
+    ros_channel_begin(*ret, NULL, true);
+    if (hvm_host_has_fsgsbase() && config->channel.mode != ROS_CHANNEL_ASYNC)
+        rw_enable();
     return 0;
 }
 
@@ -117,6 +124,11 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
     if (err)
         run_natively(config, path, argv, what, mv_strerror(err));
 
+    if (config->hrt_cpus_given &&
+        sys3(__NR_sched_setaffinity, 0, sizeof(config->hrt_cpus), &config->hrt_cpus) < 0)
+        mv_die(MV_EXIT_FAILURE,
+               "run: --hrt-cpus: none of these CPUs may be used here; give others");
+
     mv_program_map(&program);
     uint64_t stack = mv_build_stack(&arguments, &program);
     if (program.image->stack_executable)
@@ -125,9 +137,12 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
     mv_program_announce(&arguments, &program, stack);
     merge_start(&program, stack);
     const struct ldr_image *first = program.interp ? program.interp : program.image;
-    uint64_t ring = group->frame->ring;
-    *group->frame = (struct mv_frame){
-        .rip = first->entry + first->bias, .rsp = stack, .rflags = 0x202, .ring = ring};
+    uint64_t ring = group->frame->ring, sync = group->frame->sync;
+    *group->frame = (struct mv_frame){.rip = first->entry + first->bias,
+                                      .rsp = stack,
+                                      .rflags = 0x202,
+                                      .ring = ring,
+                                      .sync = sync};
     group->resume = ROS_LOAD;
     group->altstack.ss_flags = SS_DISABLE;
     group->sighand = ros_sighand_copy(NULL);
@@ -163,6 +178,14 @@ static uint64_t measure_tsc(void)
     return (rdtsc() - tsc) * 1000000000 / (now - ns);
 }
 
+void mv_routes(void)
+{
+    for (unsigned nr = 0; nr < MV_ROUTES; nr++)
+        if (ros_route(nr))
+            mv_print(1, "%u=%s", nr, ros_route(nr));
+    sys_exit_group(0);
+}
+
 void mv_probe(const struct mv_config *config)
 {
     struct ros_group *group;
@@ -193,8 +216,11 @@ static void start(void *unused)
     struct mv_config config;
     char **argv = arguments.argv;
     bool probe = arguments.argc >= 2 && strcmp(argv[1], "probe") == 0;
+    if (arguments.argc == 2 && strcmp(argv[1], "routes") == 0)
+        mv_routes();
     if (!probe && arguments.argc < 4)
-        mv_die(2, "core: usage: multiverse-core CONFIG PATH ARGV0 [ARGS...] | probe [CONFIG]");
+        mv_die(2, "core: usage: multiverse-core CONFIG PATH ARGV0 [ARGS...] | probe [CONFIG] | "
+                  "routes");
     mv_config_parse(probe ? (arguments.argc > 2 ? argv[2] : no_config) : argv[1], &config);
     if (probe)
         mv_probe(&config);
@@ -202,7 +228,9 @@ static void start(void *unused)
     long n = sys3(__NR_readlink, "/proc/self/exe", core_path, sizeof(core_path) - 1);
     core_path[MAX(n, 0L)] = 0;
     ros.core_path = core_path;
-    ros.config = "follow=1,quiet=1";
+    static char inherited[1024];
+    mv_config_inherit(argv[1], inherited, sizeof(inherited));
+    ros.config = inherited;
     ros.follow = config.follow && n > 0;
     ros.quiet = config.quiet;
     run(&config, argv[2], argv + 3);

@@ -4,6 +4,7 @@
 
 #include "base/types.h"
 #include "loader/elf.h"
+#include "ros/channel.h"
 
 // The CONFIG argument: comma-separated key=value (docs/architecture.md, "Starting the core").
 struct mv_config {
@@ -15,10 +16,17 @@ struct mv_config {
     unsigned phys_bits;
     int ring; // -1: as measured
     int stats_fd, trace_fd;
+    struct ros_channel_config channel; // channel=auto|sync|async, pollers=N, roscpus=0xMASK
+    struct ros_cpus hrt_cpus;          // hrtcpus=0xMASK
+    bool hrt_cpus_given;
 };
 
 // Parse CONFIG; dies with 125 on an unknown key or value.
 void mv_config_parse(const char *text, struct mv_config *ret);
+
+// The CONFIG for programs that this one executes: the same, but silent, and without what belongs
+// to one process.
+void mv_config_inherit(const char *text, char *ret, size_t size);
 
 // What execve(2) left on the stack.
 struct mv_arguments {
@@ -48,6 +56,9 @@ int mv_program_open(const char *path, char **argv, struct mv_program *ret, const
 void mv_program_map(struct mv_program *program);
 void mv_program_announce(const struct mv_arguments *args, const struct mv_program *program,
                          uint64_t stack);
+
+// The routes command: system calls that a poller may answer, number=condition a line.
+_Noreturn void mv_routes(void);
 
 // The probe command: facts about the substrate, one key=value a line. Never returns.
 _Noreturn void mv_probe(const struct mv_config *config);

@@ -7,7 +7,7 @@
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
-#include "ros/ros.h"
+#include "ros/channel.h"
 #include "ros/trace.h"
 
 _Static_assert(offsetof(struct ros_group, signal_pending) == 0, "asm.S");
@@ -40,6 +40,16 @@ void ros_groups_unlock(void)
     mv_unlock(&pool.lock);
 }
 
+unsigned ros_groups_count(void)
+{
+    return __atomic_load_n(&pool.count, __ATOMIC_ACQUIRE);
+}
+
+struct ros_group *ros_group_at(unsigned index)
+{
+    return pool.groups[index];
+}
+
 unsigned ros_groups_alive(void)
 {
     unsigned alive = 0;
@@ -48,8 +58,7 @@ unsigned ros_groups_alive(void)
     return alive;
 }
 
-// The address space of a group: its block, then the run area of its virtual CPU.
-static int make_block(struct ros_group **ret)
+int ros_group_make_block(struct ros_group **ret)
 {
     uint64_t block = mv_region_reserve(GROUP_BLOCK + HVM_RUN_BYTES, GROUP_BLOCK);
     if (!block)
@@ -88,14 +97,15 @@ static int make_group(struct ros_group **ret)
     struct ros_group *group;
     if (pool.count >= MIN((unsigned)GROUPS_MAX, ros.hvm.limits.max_vcpus))
         return -EAGAIN;
-    int err = make_block(&group);
+    int err = ros_group_make_block(&group);
     if (err)
         return err;
     group->vcpu.id = pool.count;
     err = ros_space_make_window(group->vcpu.id, group);
     if (err)
         return err;
-    pool.groups[pool.count++] = group;
+    pool.groups[pool.count] = group;
+    __atomic_store_n(&pool.count, pool.count + 1, __ATOMIC_RELEASE);
     if (ros_stats())
         ros_stats_add(&ros_stats()->vcpus, 1);
     *ret = group;
@@ -115,6 +125,8 @@ int ros_group_acquire(struct ros_group **ret)
     if (!err && group->vcpu.fd < 0)
         err = make_vcpu(group);
     if (!err) {
+        group->server = ROS_SERVER_PARTNER;
+        group->rights = 0;
         group->busy = GROUP_BUSY;
         if (ros_stats()) {
             ros_stats_add(&ros_stats()->groups, 1);

@@ -6,9 +6,11 @@
 #include "base/print.h"
 #include "base/string.h"
 #include "base/sys.h"
-#include "ros/ros.h"
+#include "rewrite/rewrite.h"
+#include "ros/channel.h"
 #include "ros/trace.h"
 
+enum { SYSCALL_BYTES = 2 };
 enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_OF = 4, VECTOR_PF = 14 };
 
 static void frame_from_regs(struct mv_frame *f, const struct kvm_regs *r)
@@ -34,22 +36,31 @@ static void regs_from_frame(struct kvm_regs *r, const struct mv_frame *f)
 #define FLAGS_FIXED 0x202ULL      // IF, and the bit that is always 1
 #define FLAG_TF 0x100ULL
 
-// Where the virtual CPU stands, as far as its state is concerned.
+// Where the virtual CPU stands, as far as its state is concerned (aerokernel/entry.S).
 enum place {
     IN_PROGRAM, // its registers are the program's
-    IN_REQUEST, // the AeroKernel is storing them in the frame
-    IN_ANSWER,  // the frame holds them
+    IN_CALL,    // a rewritten site has called: RCX is the address behind it
+    IN_SYSCALL, // SYSCALL has trapped: RCX is the address behind it, R11 the flags
+    IN_REQUEST, // frame: RIP, RSP, flags; registers: the rest; the slot says how far the call is
+    IN_RESULT,  // the same, and the call is done
+    IN_ANSWER,  // the frame holds everything
 };
 
 static enum place place_of(const struct ros_group *group, uint64_t rip)
 {
+    static const struct {
+        const char *end;
+        enum place place;
+    } parts[] = {
+        {ak_call_saved, IN_CALL},  {ak_syscall_entry, IN_REQUEST}, {ak_request, IN_SYSCALL},
+        {ak_consumed, IN_REQUEST}, {ak_asynchronous, IN_RESULT},   {ak_answered, IN_REQUEST},
+        {ak_port, IN_ANSWER},      {ak_port + 1, IN_REQUEST},      {ak_entry_end, IN_ANSWER},
+    };
     uint64_t offset = rip - group->window;
-    uint64_t entry = (uint64_t)(ak_syscall_entry - ak_entry_page);
-    uint64_t answered = (uint64_t)(ak_answered - ak_entry_page);
-    if ((offset >= entry && offset < answered) || offset == (uint64_t)(ak_port - ak_entry_page))
-        return IN_REQUEST;
-    bool in_answer = offset >= answered && offset < (uint64_t)(ak_entry_end - ak_entry_page);
-    return in_answer ? IN_ANSWER : IN_PROGRAM;
+    for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
+        if (offset < (uint64_t)(parts[i].end - ak_entry_page))
+            return parts[i].place;
+    return IN_PROGRAM;
 }
 
 _Noreturn static void substrate_failed(struct ros_group *group, const char *what, uint64_t detail)
@@ -63,32 +74,66 @@ _Noreturn static void substrate_failed(struct ros_group *group, const char *what
            what, (unsigned long)detail, (unsigned long)state.regs.rip);
 }
 
+uint64_t ros_gs_base(const struct ros_group *group, uint64_t program)
+{
+    return program || !hvm_host_has_fsgsbase() ? program : group->window;
+}
+
+int ros_read_state(struct ros_group *group, struct hvm_state *ret, uint64_t *cr2)
+{
+    int err = hvm_vcpu_get_state(&group->vcpu, ret, cr2);
+    if (ret->gs_base == group->window)
+        ret->gs_base = 0;
+    return err;
+}
+
 static void read_state(struct ros_group *group, struct hvm_state *state, uint64_t *cr2)
 {
-    if (hvm_vcpu_get_state(&group->vcpu, state, cr2))
+    if (ros_read_state(group, state, cr2))
         substrate_failed(group, "reading registers", 0);
     group->fs_base = state->fs_base;
     group->gs_base = state->gs_base;
 }
 
-bool ros_state_to_frame(struct ros_group *group)
+// The program's state into the frame, from the registers that the virtual CPU was found with. A
+// call that has been asked for, but has not begun, is still to come afterwards.
+static void state_to_frame(struct ros_group *group, const struct kvm_regs *regs)
 {
-    struct hvm_state state;
-    read_state(group, &state, NULL);
-    enum place place = place_of(group, state.regs.rip);
-    if (place == IN_REQUEST)
-        return false;
+    struct mv_frame *f = group->frame;
+    uint64_t rip = f->rip, rflags = f->rflags, rsp = f->rsp;
+    int64_t result;
+    enum place place = place_of(group, regs->rip);
+    if (place == IN_ANSWER)
+        return;
+    frame_from_regs(f, regs);
     if (place == IN_PROGRAM)
-        frame_from_regs(group->frame, &state.regs);
-    group->resume = ROS_LOAD;
-    return true;
+        return;
+    f->rcx = place == IN_REQUEST || place == IN_RESULT ? rip : regs->rcx;
+    f->rip = f->rcx;
+    if (place == IN_CALL && regs->rsp - group->window < AK_WINDOW_STRIDE)
+        f->rsp = rsp; // the entry is about to push the flags
+    if (place == IN_SYSCALL)
+        f->rflags = regs->r11;
+    if (place == IN_REQUEST || place == IN_RESULT)
+        f->rflags = rflags;
+    if (place == IN_RESULT)
+        f->rsp = rsp;
+    f->r11 = f->rflags;
+    if (place == IN_RESULT)
+        return;
+    if (place == IN_REQUEST && ros_channel_collect(group, &result))
+        f->rax = (uint64_t)result;
+    else
+        f->rip -= SYSCALL_BYTES;
 }
 
 // Put the frame's state into the virtual CPU.
 static void load_frame(struct ros_group *group)
 {
-    struct hvm_state state = {.fs_base = group->fs_base, .gs_base = group->gs_base};
+    struct hvm_state state = {.fs_base = group->fs_base,
+                              .gs_base = ros_gs_base(group, group->gs_base)};
     regs_from_frame(&state.regs, group->frame);
+    state.regs.rip = rw_resume_rip(state.regs.rip);
     state.regs.rflags = (state.regs.rflags & FLAGS_PROGRAM) | FLAGS_FIXED;
     hvm_vcpu_finish_exit(&group->vcpu);
     if (hvm_vcpu_set_state(&group->vcpu, ros.ring, &state))
@@ -108,6 +153,11 @@ static void replicate(struct ros_group *group)
 {
     struct ros_signal signal;
     uint64_t rip = group->frame->rip, begin = rdtsc();
+    uint64_t rewritten = rw_trapped(rip);
+    if (rewritten) { // what Linux would find there is not the program's
+        group->frame->rip = rewritten;
+        return;
+    }
     int sig = ros_replicate(group, &signal);
     ros_trace(&(struct ros_event){.kind = MV_TRACE_REPLICATION, .result = sig, .a = {0, rip}},
               begin);
@@ -136,7 +186,11 @@ static void page_fault(struct ros_group *group, uint64_t address)
                    (unsigned long)address, mv_strerror(err));
         }
     }
-    uint64_t rip = group->frame->rip;
+    uint64_t rip = group->frame->rip, rewritten = rw_trapped(rip);
+    if (rewritten) {
+        group->frame->rip = rewritten;
+        return;
+    }
     bool fetch = address - rip < 16 && ros_space_covers(address) && !ros_space_executable(address);
     struct ros_signal signal;
     uint64_t begin = rdtsc();
@@ -164,6 +218,21 @@ static bool is_int1(uint64_t rip)
     return ros_copy_in(&opcode, rip, 1) == 0 && opcode == INT1;
 }
 
+// A trap flag's trap between a rewritten site and its call: begin again where SYSCALL traps.
+// Returns false if that is not where the program is.
+static bool step_over(struct ros_group *group, const struct kvm_regs *regs)
+{
+    enum place place = place_of(group, regs->rip);
+    if (place != IN_PROGRAM)
+        state_to_frame(group, regs); // back to the SYSCALL in the stub
+    else if (!rw_in_stub(regs->rip))
+        return false;
+    else
+        frame_from_regs(group->frame, regs);
+    group->frame->rip = rw_syscall_of(group->frame->rip);
+    return true;
+}
+
 static void exception(struct ros_group *group)
 {
     struct hvm_state state;
@@ -178,13 +247,16 @@ static void exception(struct ros_group *group)
                                   .nr = vector,
                                   .a = {e.error, e.rip, vector == VECTOR_PF ? cr2 : 0}},
               begin);
+    state.regs.rip = e.rip;
+    state.regs.rsp = e.rsp;
+    state.regs.rflags = e.rflags;
+    group->resume = ROS_LOAD;
+    // A program that steps through itself sees a rewritten site as the one instruction it was.
+    if (vector == VECTOR_DB && e.rflags & FLAG_TF && step_over(group, &state.regs))
+        return;
     if (place_of(group, e.rip) != IN_PROGRAM) // the AeroKernel itself does nothing that may fault
         substrate_failed(group, "exception in the AeroKernel", vector);
-    frame_from_regs(group->frame, &state.regs);
-    group->frame->rip = e.rip;
-    group->frame->rsp = e.rsp;
-    group->frame->rflags = e.rflags;
-    group->resume = ROS_LOAD;
+    state_to_frame(group, &state.regs);
     switch (vector) {
     case VECTOR_PF:
         page_fault(group, cr2);
@@ -210,28 +282,43 @@ static void exception(struct ros_group *group)
 static void fault(struct ros_group *group)
 {
     uint64_t begin = rdtsc();
-    if (!ros_state_to_frame(group))
+    struct hvm_state state;
+    read_state(group, &state, NULL);
+    if (place_of(group, state.regs.rip) != IN_PROGRAM)
         substrate_failed(group, "fault in the AeroKernel", 0);
+    state_to_frame(group, &state.regs);
+    group->resume = ROS_LOAD;
     ros_trace(&(struct ros_event){.kind = MV_TRACE_FAULT, .a = {0, group->frame->rip}}, begin);
     replicate(group);
 }
 
-// A signal arrived. If the program is about to request a system call, let it: the signal is
-// delivered then, before the call begins, exactly as Linux would.
+// A signal arrived.
 static bool interrupted(struct ros_group *group)
 {
+    struct hvm_state state;
     uint64_t begin = rdtsc();
     hvm_unkick(&group->vcpu);
-    if (!ros_signal_waiting(group) || !ros_state_to_frame(group))
+    if (!ros_signal_waiting(group))
         return false;
+    read_state(group, &state, NULL);
+    state_to_frame(group, &state.regs);
+    group->resume = ROS_LOAD;
     ros_trace(&(struct ros_event){.kind = MV_TRACE_KICK, .a = {0, group->frame->rip}}, begin);
     return true;
 }
 
 static void request(struct ros_group *group)
 {
+    int64_t result;
     group->resume = ROS_CONTINUE;
-    ros_syscall_dispatch(group);
+    if (group->rewrite) {
+        rw_rewrite(group->rewrite);
+        group->rewrite = 0;
+    }
+    if (ros_channel_collect(group, &result)) // in the last moment
+        group->frame->rax = (uint64_t)result;
+    else
+        ros_syscall_dispatch(group);
     if (group->frame->rflags & FLAG_TF) { // or the entry's own instructions would trap
         struct hvm_state state;
         read_state(group, &state, NULL);
@@ -280,7 +367,10 @@ void ros_loop(struct ros_group *group)
         if (group->resume == ROS_LOAD)
             load_frame(group);
         // A signal that arrives from here on kicks the virtual CPU out at once.
-        in_frame = handle(group, hvm_vcpu_run(&group->vcpu));
+        ros_channel_release(group);
+        struct hvm_exit exit = hvm_vcpu_run(&group->vcpu);
+        ros_channel_take(group);
+        in_frame = handle(group, exit);
     }
 }
 

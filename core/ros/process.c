@@ -11,10 +11,12 @@
 
 #include "base/fds.h"
 #include "base/print.h"
+#include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
 #include "loader/elf.h"
-#include "ros/ros.h"
+#include "rewrite/rewrite.h"
+#include "ros/channel.h"
 #include "ros/trace.h"
 
 // A clone request in the terms of clone3, whichever call made it.
@@ -56,16 +58,17 @@ static void child_main(void *arg)
 static int copy_state(struct ros_group *parent, struct ros_group *child, const struct request *r)
 {
     struct hvm_state state;
-    int err = hvm_vcpu_get_state(&parent->vcpu, &state, NULL);
+    int err = ros_read_state(parent, &state, NULL);
     if (!err)
         err = hvm_vcpu_get_xsave(&parent->vcpu, parent->xsave);
     if (!err)
         err = hvm_vcpu_set_xsave(&child->vcpu, parent->xsave);
     if (err)
         return err;
-    uint64_t ring = child->frame->ring;
+    uint64_t ring = child->frame->ring, sync = child->frame->sync;
     *child->frame = *parent->frame;
     child->frame->ring = ring;
+    child->frame->sync = sync;
     child->frame->rax = 0;
     if (r->stack)
         child->frame->rsp = r->stack;
@@ -103,6 +106,9 @@ static int64_t clone_shared(struct ros_group *group, struct request *r)
     child->replicating = false;
     child->pending_sync = 0;
     child->blocked_sync = group->blocked_sync;
+    ros_channel_begin(child, group,
+                      (r->flags & CLONE_THREAD) && (r->flags & CLONE_FS) &&
+                          (r->flags & CLONE_FILES) && (r->flags & CLONE_SYSVSEM));
     child->private_files = !(r->flags & CLONE_FILES) || group->private_files;
     child->id.pid = r->flags & CLONE_THREAD ? group->id.pid : 0;
     child->altstack = (stack_t){.ss_flags = SS_DISABLE};
@@ -132,6 +138,8 @@ static void forked_child(struct ros_group *group)
 {
     ros_signal_thread_init(group);
     ros_groups_after_fork(group);
+    ros_pollers_after_fork();
+    ros_channel_begin(group, NULL, true);
     hvm_close(&ros.hvm);
     int err = hvm_create(&ros.hvm);
     if (!err)
@@ -151,26 +159,46 @@ static void forked_child(struct ros_group *group)
     group->resume = ROS_LOAD;
 }
 
+// Held across a fork, so that the child finds nothing half changed by another thread.
+static void lock_all(struct ros_group *group)
+{
+    ros_pollers_lock();
+    rw_lock();
+    ros_groups_lock();
+    ros_space_lock();
+    ros_sighands_lock();
+    mv_lock(&group->sighand->lock);
+    mv_fds_lock();
+    mv_region_lock();
+}
+
+static void unlock_all(struct ros_group *group)
+{
+    mv_region_unlock();
+    mv_fds_unlock();
+    mv_unlock(&group->sighand->lock);
+    ros_sighands_unlock();
+    ros_space_unlock();
+    ros_groups_unlock();
+    rw_unlock();
+    ros_pollers_unlock();
+}
+
 static int64_t clone_separate(struct ros_group *group, struct request *r)
 {
     struct hvm_state state;
-    int64_t err = hvm_vcpu_get_state(&group->vcpu, &state, NULL);
+    int64_t err = ros_read_state(group, &state, NULL);
     if (!err)
         err = hvm_vcpu_get_xsave(&group->vcpu, group->xsave);
     if (err)
         return err;
     group->fs_base = r->flags & CLONE_SETTLS ? r->tls : state.fs_base;
     group->gs_base = state.gs_base;
-    // Held across the fork, so that the child finds nothing half changed by another thread.
     ros_sigset mask = ros_signal_mask(group), closed = ~ROS_SYNC_SIGNALS;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
-    ros_groups_lock();
-    ros_space_lock();
-    mv_lock(&group->sighand->lock);
+    lock_all(group);
     int64_t pid = native_clone(r, 0, NULL, NULL);
-    mv_unlock(&group->sighand->lock);
-    ros_space_unlock();
-    ros_groups_unlock();
+    unlock_all(group);
     if (pid == 0) {
         forked_child(group);
         if (r->stack)
@@ -340,7 +368,7 @@ int64_t ros_sys_arch_prctl(struct ros_group *group, uint64_t nr, struct ros_args
     default:
         return ros_forward(group, nr, args);
     }
-    if (hvm_vcpu_get_state(&group->vcpu, &state, NULL))
+    if (ros_read_state(group, &state, NULL))
         return -EIO;
     switch ((int)args->a[0]) {
     case ARCH_GET_FS:
@@ -354,7 +382,7 @@ int64_t ros_sys_arch_prctl(struct ros_group *group, uint64_t nr, struct ros_args
         return -EPERM;
     bool is_fs = (int)args->a[0] == ARCH_SET_FS;
     return hvm_vcpu_set_bases(&group->vcpu, is_fs ? value : state.fs_base,
-                              is_fs ? state.gs_base : value);
+                              ros_gs_base(group, is_fs ? state.gs_base : value));
 }
 
 // A system-call filter of the program's would also filter the partner's calls to the substrate,
@@ -364,7 +392,7 @@ static int64_t leave_for_seccomp(struct ros_group *group)
     struct hvm_state state;
     if (ros_groups_alive() > 1)
         return -EINVAL; // as from a kernel without seccomp; the other threads cannot leave
-    if (hvm_vcpu_get_state(&group->vcpu, &state, NULL))
+    if (ros_read_state(group, &state, NULL))
         return -EIO;
     if (!ros.quiet)
         mv_error(

@@ -6,7 +6,8 @@
 
 #include "base/string.h"
 #include "base/sys.h"
-#include "ros/ros.h"
+#include "rewrite/rewrite.h"
+#include "ros/channel.h"
 #include "ros/trace.h"
 
 #define FLAG_TF 0x100ULL
@@ -63,6 +64,8 @@ void ros_replicate_caught(struct ros_group *group, const siginfo_t *info, struct
 
 void ros_leave(struct ros_group *group)
 {
+    ros_pollers_end();
+    rw_restore_all();
     hvm_vcpu_get_xsave(&group->vcpu, group->xsave);
     ros_sigset mask = ros_signal_mask(group), closed = ~0ULL;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));

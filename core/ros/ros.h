@@ -8,6 +8,7 @@
 
 #include <asm/ucontext.h> // uses the two above without including them
 
+#include "abi/channel.h"
 #include "abi/frame.h"
 #include "aerokernel/paging.h"
 #include "base/lock.h"
@@ -68,9 +69,15 @@ struct ros_group {
 
     struct hvm_vcpu vcpu;
     struct mv_frame *frame;
+    struct mv_slot *slot;
+    uint32_t server;       // who acts for the group (channel.h)
+    uint32_t poller_tid;   // the poller, if it is one
+    uint64_t rights;       // pollers with the same number may act for the group; 0: none may
+    uint64_t rewrite;      // address behind a SYSCALL that the partner shall rewrite, or 0
+    struct poller *poller; // not NULL: this is no group but the memory of a poller
     char *tables_page, *ist_page;
     uint64_t window;
-    uint64_t fs_base, gs_base; // as last loaded by ROS_LOAD or read
+    uint64_t fs_base, gs_base; // the program's, as last loaded by ROS_LOAD or read
     enum ros_resume resume;
     uint32_t cpu; // the CPU that getcpu reports
 
@@ -140,6 +147,11 @@ int ros_group_revive(struct ros_group *group);
 // In a forked child: forget the virtual CPUs of all groups but this one, whose threads are gone.
 void ros_groups_after_fork(struct ros_group *self);
 unsigned ros_groups_alive(void);
+// All groups that there have ever been, the free ones included.
+unsigned ros_groups_count(void);
+struct ros_group *ros_group_at(unsigned index);
+// The address space of a group: its block, then the run area of its virtual CPU.
+int ros_group_make_block(struct ros_group **ret);
 void ros_groups_lock(void);
 void ros_groups_unlock(void);
 
@@ -158,6 +170,8 @@ int ros_space_merge_range(uint64_t start, uint64_t size, bool executable);
 bool ros_space_covers(uint64_t address);
 bool ros_space_executable(uint64_t address);
 uint64_t ros_space_root(void);
+// The page that tells all virtual CPUs about the channel.
+struct mv_control *ros_space_control(void);
 // Guest physical address of the doorbell page.
 uint64_t ros_space_doorbell(void);
 // Pages of the AeroKernel's memory for the window of virtual CPU `id`.
@@ -172,10 +186,11 @@ int ros_space_allow_execute(uint64_t start, uint64_t size);
 
 // The partner's loop: run the virtual CPU and answer its events until the thread ends.
 _Noreturn void ros_loop(struct ros_group *group);
-// Bring the program's state into the frame, from wherever the virtual CPU stands.
-// Returns false if it is in the first half of the AeroKernel's entry: then a system call is about
-// to be requested, and the state is best read when it is.
-bool ros_state_to_frame(struct ros_group *group);
+// The virtual CPU's state with the bases that the program believes in: while the GS base is not the
+// program's own, the AeroKernel keeps its window there for rewritten system-call sites.
+int ros_read_state(struct ros_group *group, struct hvm_state *ret, uint64_t *cr2);
+// The GS base to load for what the program believes in.
+uint64_t ros_gs_base(const struct ros_group *group, uint64_t program);
 // Start the virtual CPU measuring; TSC cycles an instruction at CPL 0 take.
 uint64_t ros_measure_cpl0(struct ros_group *group, uint64_t *exit_cycles);
 
@@ -192,7 +207,9 @@ struct ros_args {
 
 // Answer the system call in the frame.
 void ros_syscall_dispatch(struct ros_group *group);
-// Execute a system call for the program, as the program's own thread. Returns its result or
+// Make a call: with the core's help where it needs some, else as it is.
+int64_t ros_call(struct ros_group *group, uint64_t nr, struct ros_args *args);
+// Execute a system call for the program, as the calling thread. Returns its result or
 // ROS_INTERRUPTED.
 int64_t ros_forward(struct ros_group *group, uint64_t nr, const struct ros_args *args);
 
@@ -227,6 +244,8 @@ void ros_signal_to_native(struct ros_group *group);
 void ros_signal_reclaim(void);
 struct ros_sighand *ros_sighand_copy(struct ros_sighand *from);
 void ros_sighand_put(struct ros_sighand *sighand);
+void ros_sighands_lock(void);
+void ros_sighands_unlock(void);
 // The program's signal mask.
 ros_sigset ros_signal_mask(const struct ros_group *group);
 void ros_native_mask(ros_sigset mask);

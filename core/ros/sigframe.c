@@ -6,6 +6,7 @@
 
 #include "aerokernel/cpu.h"
 #include "base/string.h"
+#include "rewrite/rewrite.h"
 #include "ros/ros.h"
 
 // struct rt_sigframe of arch/x86/include/asm/sigframe.h.
@@ -119,6 +120,7 @@ int ros_sigframe_push(struct ros_group *group, const struct ros_signal *signal,
     frame.uc.uc_flags = UC_FLAGS_FRAME;
     frame.uc.uc_stack = group->altstack;
     frame.uc.uc_sigmask = mask;
+    f->rip = rw_program_rip(f->rip);
     context_from_frame(&frame.uc.uc_mcontext, f);
     frame.uc.uc_mcontext.err = signal->error;
     frame.uc.uc_mcontext.trapno = signal->trapno;

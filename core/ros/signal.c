@@ -12,7 +12,7 @@
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
-#include "ros/ros.h"
+#include "ros/channel.h"
 #include "ros/trace.h"
 
 #define SA_RESTORER_FLAG 0x04000000ULL
@@ -97,6 +97,10 @@ void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
         if (!in_range(regs->rip, ros_copy_begin, ros_copy_end))
             crashed(sig, info, uc);
         regs->rip = (uint64_t)ros_copy_fault;
+        return;
+    }
+    if (group->poller) {
+        ros_poller_signal(group, sig, info, uc);
         return;
     }
     if (is_sync(sig) && (group->signal_pending || (group->blocked_sync & SIGBIT(sig)))) {
@@ -293,6 +297,16 @@ void ros_signal_to_native(struct ros_group *group)
 
 static struct mv_lock sighands_lock;
 static struct ros_sighand *sighands_free; // linked through action[0].handler
+
+void ros_sighands_lock(void)
+{
+    mv_lock(&sighands_lock);
+}
+
+void ros_sighands_unlock(void)
+{
+    mv_unlock(&sighands_lock);
+}
 
 struct ros_sighand *ros_sighand_copy(struct ros_sighand *from)
 {

@@ -32,6 +32,7 @@ static struct {
     struct ak_memory memory;
     struct ak_paging paging;
     char *entry_page;
+    struct mv_control *control;
     unsigned count;
     uint64_t bytes;    // sum of the windows' sizes
     uint64_t gpa_next; // guest physical space is handed out upwards from here
@@ -74,6 +75,10 @@ int ros_space_init(void)
     if (err)
         return err;
     ak_idt_init(page);
+    err = map_shared_page(AK_CONTROL_PAGE, NULL, AK_USER, &page);
+    if (err)
+        return err;
+    space.control = (struct mv_control *)page;
     return map_aerokernel_memory();
 }
 
@@ -90,6 +95,11 @@ int ros_space_revive(void)
 uint64_t ros_space_root(void)
 {
     return ak_page_gpa(&space.memory, space.paging.root);
+}
+
+struct mv_control *ros_space_control(void)
+{
+    return space.control;
 }
 
 uint64_t ros_space_doorbell(void)
@@ -126,6 +136,7 @@ int ros_space_make_window(unsigned id, struct ros_group *group)
                           AK_USER | AK_WRITE);
     mv_unlock(&space.lock);
     group->frame = (struct mv_frame *)frame;
+    group->slot = (struct mv_slot *)(frame + AK_SLOT_OFFSET - AK_FRAME_OFFSET);
     return err;
 }
 

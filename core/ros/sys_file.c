@@ -8,7 +8,7 @@
 #include "base/fds.h"
 #include "base/print.h"
 #include "base/string.h"
-#include "ros/ros.h"
+#include "ros/channel.h"
 
 // True if fd is a descriptor of the core that this group must not lose. In a descriptor table of
 // its own (a vfork child's) a group needs its own virtual CPU and the VM.
@@ -22,12 +22,14 @@ static int *needed_owner(const struct ros_group *group, uint64_t fd)
 
 int64_t ros_sys_close(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
-    return needed_owner(group, args->a[0]) ? -EBADF : ros_forward(group, nr, args);
+    int64_t result = needed_owner(group, args->a[0]) ? -EBADF : ros_forward(group, nr, args);
+    ros_route_forget((uint32_t)args->a[0], (uint32_t)args->a[0]);
+    return result;
 }
 
 int64_t ros_sys_fcntl(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
-    return ros_sys_close(group, nr, args); // the core's descriptors are not there
+    return needed_owner(group, args->a[0]) ? -EBADF : ros_forward(group, nr, args);
 }
 
 int64_t ros_sys_close_range(struct ros_group *group, uint64_t nr, struct ros_args *args)
@@ -45,6 +47,7 @@ int64_t ros_sys_close_range(struct ros_group *group, uint64_t nr, struct ros_arg
         if (first < end) {
             struct ros_args part = {{first, end - 1, flags}};
             int64_t result = ros_forward(group, nr, &part);
+            ros_route_forget(first, end - 1);
             if (result)
                 return result;
         }
@@ -60,7 +63,9 @@ int64_t ros_sys_dup2(struct ros_group *group, uint64_t nr, struct ros_args *args
     int *owner = needed_owner(group, args->a[1]);
     if (owner && mv_fd_move(owner))
         return -EBUSY;
-    return ros_forward(group, nr, args);
+    int64_t result = ros_forward(group, nr, args);
+    ros_route_forget((uint32_t)args->a[1], (uint32_t)args->a[1]);
+    return result;
 }
 
 int64_t ros_sys_unshare(struct ros_group *group, uint64_t nr, struct ros_args *args)

@@ -3,7 +3,7 @@
 #include <asm/errno.h>
 #include <asm/unistd.h>
 
-#include "ros/ros.h"
+#include "ros/channel.h"
 #include "ros/trace.h"
 
 // Calls that are not simply forwarded to Linux by the partner. Whatever is not here is.
@@ -65,6 +65,12 @@ static ros_handler *const handlers[] = {
     [__NR_readlinkat] = ros_sys_readlinkat,
 };
 
+int64_t ros_call(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    ros_handler *handler = nr < ARRAY_SIZE(handlers) ? handlers[nr] : NULL;
+    return handler ? handler(group, nr, args) : ros_forward(group, nr, args);
+}
+
 int64_t ros_forward(struct ros_group *group, uint64_t nr, const struct ros_args *args)
 {
     return ros_syscall_asm(group, nr, args->a);
@@ -96,8 +102,11 @@ void ros_syscall_dispatch(struct ros_group *group)
                               .nr = (uint32_t)nr,
                               .a = {args.a[0], args.a[1], args.a[2], args.a[3]}};
     uint64_t begin = rdtsc();
-    ros_handler *handler = nr < ARRAY_SIZE(handlers) ? handlers[nr] : NULL;
-    int64_t result = handler ? handler(group, nr, &args) : ros_forward(group, nr, &args);
+    bool rights = ros_route_changes_rights(nr, &args);
+    ros_channel_missed(group, nr);
+    int64_t result = ros_call(group, nr, &args);
+    if (rights)
+        ros_channel_rights_changed(group);
     if (result == ROS_INTERRUPTED) {
         frame->rip -= 2;
         frame->rax = group->restart_rax;

@@ -14,15 +14,11 @@ static uint64_t trace_capacity; // the header's own field is the program's to sp
 
 // Which counter an event of the trace adds to; MV_EVENT_COUNT: none.
 static const uint8_t event_of_kind[MV_TRACE_KIND_COUNT] = {
-    [MV_TRACE_NONE] = MV_EVENT_COUNT,
-    [MV_TRACE_SYSCALL] = MV_EVENT_SYSCALL,
-    [MV_TRACE_EXCEPTION] = MV_EVENT_EXCEPTION,
-    [MV_TRACE_FAULT] = MV_EVENT_FAULT,
-    [MV_TRACE_KICK] = MV_EVENT_KICK,
-    [MV_TRACE_MERGE] = MV_EVENT_MERGE,
-    [MV_TRACE_REPLICATION] = MV_EVENT_REPLICATION,
-    [MV_TRACE_SIGNAL] = MV_EVENT_SIGNAL,
-    [MV_TRACE_GROUP_START] = MV_EVENT_COUNT,
+    [MV_TRACE_NONE] = MV_EVENT_COUNT,      [MV_TRACE_SYSCALL] = MV_EVENT_SYSCALL,
+    [MV_TRACE_SYNC] = MV_EVENT_SYNC,       [MV_TRACE_EXCEPTION] = MV_EVENT_EXCEPTION,
+    [MV_TRACE_FAULT] = MV_EVENT_FAULT,     [MV_TRACE_KICK] = MV_EVENT_KICK,
+    [MV_TRACE_MERGE] = MV_EVENT_MERGE,     [MV_TRACE_REPLICATION] = MV_EVENT_REPLICATION,
+    [MV_TRACE_SIGNAL] = MV_EVENT_SIGNAL,   [MV_TRACE_GROUP_START] = MV_EVENT_COUNT,
     [MV_TRACE_GROUP_END] = MV_EVENT_COUNT,
 };
 
@@ -118,8 +114,10 @@ static void count(const struct ros_event *event, uint64_t cycles)
         return;
     ros_stats_add(&stats->events[kind], 1);
     ros_stats_add(&stats->event_cycles[kind], cycles);
-    if (kind == MV_EVENT_SYSCALL)
+    if (kind == MV_EVENT_SYSCALL || kind == MV_EVENT_SYNC)
         ros_stats_add(&stats->syscalls[MIN(event->nr, MV_STATS_SYSCALLS - 1U)], 1);
+    if (kind == MV_EVENT_SYNC)
+        ros_stats_add(&stats->sync[MIN(event->nr, MV_STATS_SYSCALLS - 1U)], 1);
     if (kind == MV_EVENT_EXCEPTION)
         ros_stats_add(&stats->exceptions[MIN(event->nr, MV_STATS_VECTORS - 1U)], 1);
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from multiverse.syscalls import NAMES
+
 EXIT_USAGE = 2
 EXIT_FAILURE = 125
 EXIT_NOT_EXECUTABLE = 126
@@ -20,6 +22,20 @@ def core_header(name: str) -> str:
     """The text of one of the headers that core and command line share, for cffi's cdef()."""
     text = (core_path().parent / name).read_text()
     return "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+
+
+def routes() -> dict[str, str]:
+    """The core's routing table: which system calls a poller may answer, and on what condition.
+
+    Calls that are not in it go to the partner. Raises OSError if the core cannot be started.
+    """
+    result = subprocess.run(
+        [str(core_path()), "routes"], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    if result.returncode != 0:
+        raise OSError(result.stderr.strip() or f"multiverse-core ended with {result.returncode}")
+    lines = (line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
+    return {NAMES.get(int(number), number): condition for number, condition in lines}
 
 
 def probe(phys_bits: int | None = None) -> dict[str, str]:

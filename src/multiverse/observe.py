@@ -16,7 +16,7 @@ from typing import IO, Any, NoReturn
 import cffi
 
 from multiverse.cli.run import program_environment, restore_signals
-from multiverse.core import core_header, core_path, probe
+from multiverse.core import core_header, core_path, probe, routes
 from multiverse.syscalls import NAMES
 
 TRACE_CAPACITY = 1 << 20  # events; their pages are only taken when they are written
@@ -54,6 +54,7 @@ def read_stats(data: Any) -> dict[str, Any]:
         "vm_setup_cycles": int(stats.vm_setup_cycles),
         "events": events,
         "syscalls": {NAMES.get(i, str(i)): int(n) for i, n in enumerate(stats.syscalls) if n},
+        "sync": {NAMES.get(i, str(i)): int(n) for i, n in enumerate(stats.sync) if n},
         "exceptions": {str(i): int(n) for i, n in enumerate(stats.exceptions) if n},
     }
 
@@ -76,7 +77,7 @@ def trace_json(data: Any) -> dict[str, Any]:
         kind = kinds.get(event.kind, "none")
         if kind == "none":
             continue
-        name = NAMES.get(event.nr, str(event.nr)) if kind == "syscall" else kind
+        name = NAMES.get(event.nr, str(event.nr)) if kind in ("syscall", "sync") else kind
         out.append(
             {
                 "name": name,
@@ -114,8 +115,16 @@ def print_stats(stats: dict[str, Any]) -> None:
     for name, event in stats["events"].items():
         if event["count"]:
             table.add_row(name, f"{event['count']:,}", f"{event['cycles'] // event['count']:,}")
+    console.print(table)
+    table = Table(title="System calls, by the way they went")
+    table.add_column("call")
+    table.add_column("asynchronous", justify="right")
+    table.add_column("synchronous", justify="right")
+    table.add_column("a poller may answer")
+    ways = routes()
     for name, count in sorted(stats["syscalls"].items(), key=lambda item: -item[1]):
-        table.add_row(f"  {name}", f"{count:,}", "")
+        sync = stats["sync"].get(name, 0)
+        table.add_row(name, f"{count - sync:,}", f"{sync:,}", ways.get(name, "never"))
     console.print(table)
     console.print(
         f"groups {stats['groups']} (peak {stats['groups_peak']}), processes {stats['processes']}, "
@@ -182,7 +191,7 @@ def run_observed(
         config = [*config, f"{name}={fd}"]
     if trace is not None:
         header = ffi.cast("struct mv_trace_header *", ffi.from_buffer(maps["trace"]))
-        header.magic, header.version = 0x5254564D, 1
+        header.magic, header.version = 0x5254564D, 2
         header.capacity = TRACE_CAPACITY
         header.tsc_hz = int(probe()["tsc_hz"])
         del header

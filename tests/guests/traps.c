@@ -47,7 +47,6 @@ int main(void)
     TRAP("lock without memory", ".byte 0xf0, 0x90", 2);
     TRAP("int3", "int3", 0);
     TRAP("int $3", ".byte 0xcd, 0x03", 0);
-    TRAP("int1", ".byte 0xf1", 0);
     TRAP("int $0x21", "int $0x21", 2);
     TRAP("int $4", "int $4", 0);
 

@@ -12,6 +12,8 @@ import click
 
 from multiverse.core import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, core_path
 
+CPUS_MAX = 1024
+
 
 def fail(status: int, message: str) -> NoReturn:
     """End with one line on stderr."""
@@ -65,6 +67,20 @@ def exec_core(config: list[str], path: str, argv: list[str]) -> NoReturn:
     os.execve(core, [core, ",".join(config), path, *argv], program_environment())
 
 
+def cpu_mask(context: click.Context, parameter: click.Parameter, value: str | None) -> int:
+    """CPUs as taskset and the kernel write them, turned into a mask; 0 if none are given."""
+    mask = 0
+    for part in value.split(",") if value is not None else ():
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal():
+            raise click.BadParameter(f"{value!r} is not a list of CPUs such as 0,2-3")
+        low, high = int(first), int(last or first)
+        if low > high or high >= CPUS_MAX:
+            raise click.BadParameter(f"{part!r} is not a range of CPUs below {CPUS_MAX}")
+        mask |= (1 << (high + 1)) - (1 << low)
+    return mask
+
+
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--hvm", type=click.Choice(["auto", "off"]), default="auto", help="off: run natively")
 @click.option("--ring", type=click.Choice(["auto", "0", "3"]), default="auto", help="ring to use")
@@ -74,6 +90,15 @@ def exec_core(config: list[str], path: str, argv: list[str]) -> NoReturn:
 @click.option(
     "--max-phys-bits", type=click.IntRange(36, 52), help="narrow guest physical addresses"
 )
+@click.option(
+    "--channel",
+    type=click.Choice(["auto", "sync", "async"]),
+    default="auto",
+    help="how system calls leave: through pollers when that pays, always if possible, or never",
+)
+@click.option("--pollers", type=click.IntRange(1, 16), help="most poller threads at a time")
+@click.option("--ros-cpus", callback=cpu_mask, metavar="LIST", help="CPUs for pollers, as 0,2-3")
+@click.option("--hrt-cpus", callback=cpu_mask, metavar="LIST", help="CPUs for the program")
 @click.option("--stats", is_flag=False, flag_value="-", metavar="[=FILE]", help="count events")
 @click.option("--trace", type=click.Path(dir_okay=False), help="record events (Perfetto's JSON)")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] PROG...")
@@ -84,6 +109,10 @@ def run(
     quiet: bool,
     follow: bool,
     max_phys_bits: int | None,
+    channel: str,
+    pollers: int | None,
+    ros_cpus: int,
+    hrt_cpus: int,
     stats: str | None,
     trace: str | None,
     command: tuple[str, ...],
@@ -104,6 +133,12 @@ def run(
     ]
     if max_phys_bits:
         config.append(f"physbits={max_phys_bits}")
+    config.append(f"channel={channel}")
+    if pollers:
+        config.append(f"pollers={pollers}")
+    for key, mask in (("roscpus", ros_cpus), ("hrtcpus", hrt_cpus)):
+        if mask:
+            config.append(f"{key}={mask:#x}")
     try:
         if stats is None and trace is None:
             exec_core(config, path, list(command))

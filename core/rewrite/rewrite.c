@@ -1,0 +1,431 @@
+#include "rewrite/rewrite.h"
+
+#include <asm/errno.h>
+#include <asm/fcntl.h>
+#include <linux/fcntl.h>
+#include <linux/membarrier.h>
+#include <linux/mman.h>
+
+#include "base/region.h"
+#include "base/string.h"
+#include "base/sys.h"
+#include "rewrite/maps.h"
+#include "ros/ros.h"
+
+enum { SITES_MAX = 1024, POOLS_MAX = 32, COUNTERS = 256, HOT = 16, MISFIRES_MAX = 8 };
+enum { JUMP_BYTES = 5, MOVED_MAX = 6, SYSCALL_BYTES = 2 };
+
+// A stub: 64 bytes, code below. Its offsets:
+enum { STUB_BYTES = 64, STUB_SYSCALL = 26, STUB_AFTER = 28 };
+
+// Stubs lie where the third byte of a jump to them is the invalid opcode: in one window of 256
+// bytes out of 64 KiB.
+enum { INVALID = 0x06, WINDOW_BYTES = 256, WINDOWS_STRIDE = 0x10000 };
+#define POOL_BYTES MIB(1)
+#define POOL_REACH (GIB(2) - 2 * POOL_BYTES)
+
+enum state { SITE_NONE, SITE_CHANGING, SITE_REWRITTEN, SITE_HOPELESS };
+
+struct site {
+    uint64_t at;   // the SYSCALL instruction
+    uint64_t stub; // 0 for a hopeless one
+    enum state state;
+    unsigned misfires; // arrivals behind the SYSCALL that trapped
+    uint8_t original[JUMP_BYTES], jump[JUMP_BYTES];
+    uint8_t moved_bytes;
+};
+
+static struct {
+    struct mv_lock lock;
+    bool enabled;
+    unsigned count;
+    struct site site[SITES_MAX]; // only ever appended to
+    unsigned pools;
+    uint64_t pool[POOLS_MAX];
+    struct {
+        uint64_t after;
+        unsigned traps;
+    } counter[COUNTERS];
+} rw;
+
+void rw_lock(void)
+{
+    mv_lock(&rw.lock);
+}
+
+void rw_unlock(void)
+{
+    mv_unlock(&rw.lock);
+}
+
+static unsigned site_count(void)
+{
+    return __atomic_load_n(&rw.count, __ATOMIC_ACQUIRE);
+}
+
+static bool in_pool(uint64_t address)
+{
+    for (unsigned i = 0; i < rw.pools; i++)
+        if (address - rw.pool[i] < POOL_BYTES)
+            return true;
+    return false;
+}
+
+// The site whose SYSCALL is at `at`, if it has been dealt with.
+static struct site *site_at(uint64_t at)
+{
+    for (unsigned i = site_count(); i-- > 0;)
+        if (rw.site[i].at == at && rw.site[i].state != SITE_NONE)
+            return &rw.site[i];
+    return NULL;
+}
+
+static struct site *site_of_stub(uint64_t address)
+{
+    if (!in_pool(address))
+        return NULL;
+    for (unsigned i = site_count(); i-- > 0;)
+        if (rw.site[i].stub && address - rw.site[i].stub < STUB_BYTES)
+            return &rw.site[i];
+    return NULL;
+}
+
+// True if our jump is (being) written there: the memory may have been mapped anew since.
+static bool is_in_force(const struct site *site)
+{
+    uint8_t bytes[JUMP_BYTES];
+    if (site->state == SITE_CHANGING)
+        return true;
+    return site->state == SITE_REWRITTEN && ros_copy_in(bytes, site->at, sizeof(bytes)) == 0 &&
+           memcmp(bytes, site->jump, sizeof(bytes)) == 0;
+}
+
+void rw_enable(void)
+{
+    enum { REGISTER = MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE };
+    rw.enabled = sys3(__NR_membarrier, REGISTER, 0, 0) == 0;
+}
+
+bool rw_is_hot(uint64_t after)
+{
+    if (!rw.enabled)
+        return false;
+    unsigned i = (unsigned)(after ^ after >> 8) % COUNTERS;
+    if (READ_ONCE(rw.counter[i].after) != after) {
+        WRITE_ONCE(rw.counter[i].after, after);
+        WRITE_ONCE(rw.counter[i].traps, 0);
+    }
+    unsigned traps = READ_ONCE(rw.counter[i].traps) + 1;
+    WRITE_ONCE(rw.counter[i].traps, traps);
+    if (traps < HOT || traps % HOT)
+        return false;
+    const struct site *site = site_at(after - SYSCALL_BYTES);
+    return !(site && site->state == SITE_HOPELESS) && !in_pool(after) && site_count() < SITES_MAX;
+}
+
+// ---- Stubs -------------------------------------------------------------------------------------
+
+static void put32(uint8_t *to, int64_t value)
+{
+    int32_t narrow = (int32_t)value;
+    memcpy(to, &narrow, sizeof(narrow));
+}
+
+// RCX and R11 are SYSCALL's to spoil; the flags, the stack and the red zone are not ours.
+static void build_stub(uint8_t *code, uint64_t at, const struct site *site)
+{
+    static const uint8_t head[STUB_AFTER] = {
+        0xf3, 0x49, 0x0f, 0xae, 0xcb,             //  0: rdgsbase %r11
+        0x4c, 0x89, 0xd9,                         //  5: mov %r11, %rcx
+        0x48, 0x0f, 0xc9,                         //  8: bswap %rcx
+        0x0f, 0xb6, 0xc9,                         // 11: movzbl %cl, %ecx: not 0 in the HRT only
+        0xe3, 0x0a,                               // 14: jrcxz 26
+        0x48, 0x8d, 0x0d, 0x05, 0x00, 0x00, 0x00, // 16: lea 28(stub), %rcx
+        0x41, 0xff, 0xe3,                         // 23: jmp *%r11: the AeroKernel's window
+        0x0f, 0x05,                               // 26: syscall
+    };
+    unsigned moved = site->moved_bytes, end = STUB_AFTER + moved + JUMP_BYTES;
+    memset(code, 0xcc, STUB_BYTES);
+    memcpy(code, head, sizeof(head));
+    // What was behind the SYSCALL; its first bytes are known from the site, the rest still there.
+    ros_copy_in(code + STUB_AFTER, site->at + SYSCALL_BYTES, moved);
+    code[STUB_AFTER + moved] = 0xe9; // jmp behind it
+    put32(code + STUB_AFTER + moved + 1,
+          (int64_t)(site->at + SYSCALL_BYTES + moved) - (int64_t)(at + end));
+}
+
+// True if the two bytes behind a RET are padding up to the next function: nobody goes there.
+static bool is_padding(const uint8_t *code, uint64_t at)
+{
+    enum { FUNCTION_ALIGN = 16 };
+    if (at % FUNCTION_ALIGN == 0 || (at + 1) % FUNCTION_ALIGN == 0)
+        return false;
+    bool traps = code[0] == 0xcc && code[1] == 0xcc;
+    bool short_nop = code[0] == 0x90 || (code[0] == 0x66 && code[1] == 0x90);
+    bool long_nop = (code[0] == 0x0f && code[1] == 0x1f) ||
+                    (code[0] == 0x66 && (code[1] == 0x0f || code[1] == 0x2e || code[1] == 0x66));
+    return traps || short_nop || long_nop;
+}
+
+// Length of the instruction at `code`, behind the SYSCALL at `at`, if it may be moved: the jump has
+// to end within it, and it must not depend on its own address. What compilers put there.
+static unsigned movable(const uint8_t *code, uint64_t at)
+{
+    enum { RET = 0xc3 };
+    static const struct {
+        uint8_t bytes[3], count, length;
+    } known[] = {
+        {{0x48, 0x3d}, 2, 6},       // cmp $imm32, %rax
+        {{0x3d}, 1, 5},             // cmp $imm32, %eax
+        {{0x48, 0x83, 0xf8}, 3, 4}, // cmp $imm8, %rax
+        {{0x83, 0xf8}, 2, 3},       // cmp $imm8, %eax
+        {{0x48, 0x85, 0xc0}, 3, 3}, // test %rax, %rax
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(known); i++)
+        if (memcmp(code, known[i].bytes, known[i].count) == 0)
+            return known[i].length;
+    if (code[0] == RET && is_padding(code + 1, at + SYSCALL_BYTES + 1))
+        return 1;
+    bool move = (code[0] == 0x48 || code[0] == 0x49) && code[1] == 0x89 && code[2] >= 0xc0;
+    return move ? 3 : 0; // mov %reg, %reg
+}
+
+static bool reaches(uint64_t pool, uint64_t at)
+{
+    int64_t distance = (int64_t)(pool - at);
+    return distance < (int64_t)POOL_REACH && distance > -(int64_t)POOL_REACH;
+}
+
+// Take memory for stubs within reach of `at`: where Linux would put it, else below the site.
+static uint64_t make_pool(uint64_t at)
+{
+    enum { TRIES = 24 };
+    if (rw.pools == POOLS_MAX)
+        return 0;
+    for (unsigned i = 0; i < TRIES; i++) {
+        uint64_t hint = i < 2 ? 0 : ALIGN_DOWN(at, POOL_BYTES) - i * MIB(64);
+        int flags = MAP_PRIVATE | MAP_ANONYMOUS | (i == 1 ? MAP_32BIT : 0) |
+                    (hint ? MAP_FIXED_NOREPLACE : 0);
+        if (i >= 2 && hint > at)
+            break;
+        uint64_t pool = sys_mmap(hint, POOL_BYTES, PROT_READ | PROT_EXEC, flags, -1, 0);
+        if (sys_failed(pool))
+            continue;
+        if (reaches(pool, at)) {
+            rw.pool[rw.pools++] = pool;
+            return pool;
+        }
+        sys2(__NR_munmap, pool, POOL_BYTES);
+    }
+    return 0;
+}
+
+static bool is_taken(uint64_t stub)
+{
+    for (unsigned i = 0; i < site_count(); i++)
+        if (rw.site[i].stub == stub)
+            return true;
+    return false;
+}
+
+// A free stub in the pool to which a jump from `at` has the invalid opcode as its third byte.
+static uint64_t stub_in_pool(uint64_t pool, uint64_t at)
+{
+    uint64_t from = at + JUMP_BYTES;
+    uint64_t first = ALIGN_DOWN(pool - from, WINDOWS_STRIDE) + from + INVALID * WINDOW_BYTES;
+    for (uint64_t window = first; window < pool + POOL_BYTES; window += WINDOWS_STRIDE) {
+        uint64_t stub = ALIGN_UP(window, STUB_BYTES);
+        for (; stub < window + WINDOW_BYTES; stub += STUB_BYTES)
+            if (stub >= pool && stub + STUB_BYTES <= pool + POOL_BYTES && !is_taken(stub))
+                return stub;
+    }
+    return 0;
+}
+
+static uint64_t find_stub(uint64_t at)
+{
+    uint64_t stub = 0;
+    for (unsigned i = 0; i < rw.pools && !stub; i++)
+        if (reaches(rw.pool[i], at))
+            stub = stub_in_pool(rw.pool[i], at);
+    uint64_t pool = stub ? 0 : make_pool(at);
+    return pool ? stub_in_pool(pool, at) : stub;
+}
+
+// ---- Writing code ------------------------------------------------------------------------------
+
+// Make all cores that run this process refetch what they have fetched.
+static void refetch(void)
+{
+    sys3(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
+}
+
+static int protect(uint64_t start, uint64_t size, int prot)
+{
+    uint64_t from = ALIGN_DOWN(start, PAGE_SIZE);
+    return (int)sys3(__NR_mprotect, from, ALIGN_UP(start + size, PAGE_SIZE) - from, prot);
+}
+
+static void store(uint64_t at, unsigned offset, uint8_t byte)
+{
+    WRITE_ONCE(((uint8_t *)at)[offset], byte);
+}
+
+// Replace the bytes of a site while others may be executing them. Whoever comes by in between meets
+// an invalid opcode, at the SYSCALL or behind it, and rw_trapped() sends him on.
+static int replace(const struct site *site, const uint8_t *to)
+{
+    bool rewriting = to == site->jump;
+    int err = protect(site->at, JUMP_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC);
+    if (err)
+        return err;
+    store(site->at, 0, INVALID);
+    refetch();
+    if (rewriting) {
+        store(site->at, 2, to[2]);
+        refetch();
+    }
+    store(site->at, 1, to[1]);
+    store(site->at, 3, to[3]);
+    store(site->at, 4, to[4]);
+    refetch();
+    if (!rewriting) {
+        store(site->at, 2, to[2]);
+        refetch();
+    }
+    store(site->at, 0, to[0]);
+    refetch();
+    protect(site->at, JUMP_BYTES, PROT_READ | PROT_EXEC); // without memory: left writable
+    return 0;
+}
+
+static int write_stub(const struct site *site)
+{
+    uint8_t code[STUB_BYTES];
+    build_stub(code, site->stub, site);
+    int err = protect(site->stub, STUB_BYTES, PROT_READ | PROT_WRITE);
+    if (err)
+        return err;
+    memcpy((void *)site->stub, code, sizeof(code));
+    return protect(site->stub, STUB_BYTES, PROT_READ | PROT_EXEC);
+}
+
+// Only code that is private to the process and not being written may be changed.
+static bool is_private_code(uint64_t at)
+{
+    struct rw_mapping mapping;
+    return rw_find_mapping(at, &mapping) == 0 && mapping.end - at >= SYSCALL_BYTES + MOVED_MAX &&
+           mapping.readable && mapping.executable && !mapping.writable && !mapping.shared;
+}
+
+// With both locks held.
+static bool rewrite(struct site *site)
+{
+    uint8_t code[SYSCALL_BYTES + MOVED_MAX];
+    if (mv_region_touches(site->at, sizeof(code)) || !is_private_code(site->at) ||
+        ros_copy_in(code, site->at, sizeof(code)) || code[0] != 0x0f || code[1] != 0x05)
+        return false;
+    site->moved_bytes = (uint8_t)movable(code + SYSCALL_BYTES, site->at);
+    site->stub = site->moved_bytes ? find_stub(site->at) : 0;
+    if (!site->stub)
+        return false;
+    memcpy(site->original, code, sizeof(site->original));
+    site->jump[0] = 0xe9;
+    put32(site->jump + 1, (int64_t)site->stub - (int64_t)(site->at + JUMP_BYTES));
+    if (write_stub(site) || ros_space_allow_execute(site->stub, STUB_BYTES))
+        return false;
+    WRITE_ONCE(site->state, SITE_CHANGING);
+    if (replace(site, site->jump))
+        return false;
+    WRITE_ONCE(site->state, SITE_REWRITTEN);
+    return true;
+}
+
+void rw_rewrite(uint64_t after)
+{
+    uint64_t at = after - SYSCALL_BYTES;
+    mv_lock(&rw.lock);
+    const struct site *known = site_at(at);
+    bool wanted = !known || (known->state == SITE_REWRITTEN && !is_in_force(known));
+    if (wanted && rw.count < SITES_MAX) {
+        struct site *site = &rw.site[rw.count];
+        *site = (struct site){.at = at};
+        ros_space_lock();
+        __atomic_store_n(&rw.count, rw.count + 1, __ATOMIC_RELEASE);
+        if (!rewrite(site))
+            WRITE_ONCE(site->state, SITE_HOPELESS);
+        ros_space_unlock();
+    }
+    mv_unlock(&rw.lock);
+}
+
+// Many arrivals behind the SYSCALL mean that the program jumps there: then a trap at the SYSCALL
+// is the lesser evil.
+static void restore(struct site *site)
+{
+    mv_lock(&rw.lock);
+    ros_space_lock();
+    if (site->state == SITE_REWRITTEN && is_in_force(site)) {
+        WRITE_ONCE(site->state, SITE_CHANGING);
+        replace(site, site->original);
+        WRITE_ONCE(site->state, SITE_HOPELESS);
+    }
+    ros_space_unlock();
+    mv_unlock(&rw.lock);
+}
+
+void rw_restore_all(void)
+{
+    for (unsigned i = 0; i < site_count(); i++)
+        restore(&rw.site[i]);
+}
+
+// ---- Addresses ---------------------------------------------------------------------------------
+
+uint64_t rw_program_rip(uint64_t rip)
+{
+    const struct site *site = site_of_stub(rip);
+    if (!site)
+        return rip;
+    uint64_t offset = rip - site->stub;
+    if (offset < STUB_AFTER)
+        return site->at;
+    if (offset == STUB_AFTER)
+        return site->at + SYSCALL_BYTES;
+    return site->at + SYSCALL_BYTES + site->moved_bytes;
+}
+
+uint64_t rw_resume_rip(uint64_t rip)
+{
+    const struct site *site = rw.enabled ? site_at(rip - SYSCALL_BYTES) : NULL;
+    return site && site->stub && is_in_force(site) ? site->stub + STUB_AFTER : rip;
+}
+
+uint64_t rw_trapped(uint64_t rip)
+{
+    struct site *site = site_at(rip - SYSCALL_BYTES);
+    if (site && site->stub && is_in_force(site)) {
+        uint64_t to = site->stub + STUB_AFTER;
+        if (__atomic_add_fetch(&site->misfires, 1, __ATOMIC_RELAXED) == MISFIRES_MAX)
+            restore(site);
+        return to;
+    }
+    site = site_at(rip);
+    if (!site || !site->stub)
+        return 0;
+    if (site->state == SITE_CHANGING)
+        return site->stub + STUB_SYSCALL;
+    return is_in_force(site) ? rip : 0; // the change is complete
+}
+
+bool rw_in_stub(uint64_t rip)
+{
+    const struct site *site = site_of_stub(rip);
+    return site && rip - site->stub < STUB_SYSCALL;
+}
+
+uint64_t rw_syscall_of(uint64_t rip)
+{
+    const struct site *site = site_of_stub(rip);
+    return site ? site->stub + STUB_SYSCALL : rip;
+}

@@ -1,0 +1,96 @@
+// The ROS side of the event channels: which way a call may go (route.c), who acts for a group
+// (channel.c), and the pollers (poller.c). docs/channel.md has the protocol.
+#ifndef MV_ROS_CHANNEL_H
+#define MV_ROS_CHANNEL_H
+
+#include "base/types.h" // before the others: they include nothing
+
+#include "abi/channel.h"
+#include "ros/ros.h"
+
+// Values of ros_group.server: who acts for the group on the ROS side.
+enum {
+    ROS_SERVER_NOBODY = 0,
+    ROS_SERVER_POLLER = 1,
+    ROS_SERVER_PARTNER = 2,
+    ROS_SERVER_WAITED = 4, // added to POLLER: the partner sleeps until it changes
+};
+
+// How the user wants calls to go.
+enum ros_channel_mode { ROS_CHANNEL_AUTO, ROS_CHANNEL_SYNC, ROS_CHANNEL_ASYNC };
+
+enum { ROS_CPUS_MAX = 1024 };
+struct ros_cpus {
+    uint64_t bits[ROS_CPUS_MAX / 64];
+};
+
+struct ros_channel_config {
+    enum ros_channel_mode mode;
+    unsigned pollers;         // at most; 0: as the machine has cores
+    struct ros_cpus ros_cpus; // where pollers may run; empty: anywhere
+};
+
+// channel.c ----------------------------------------------------------------------------------
+
+// Set up the control page: routes, waiting time. exit_cycles: what an exit costs, TSC cycles.
+// tsc_hz: TSC cycles a second.
+void ros_channel_init(const struct ros_channel_config *config, struct mv_control *control,
+                      uint64_t exit_cycles, uint64_t tsc_hz);
+
+// A group begins: `parent` is the group whose thread made it, or NULL; same_rights: the new thread
+// shares everything with its parent that a call's result may depend on.
+void ros_channel_begin(struct ros_group *group, const struct ros_group *parent, bool same_rights);
+
+// The partner takes the group, waiting for a poller to let go; or lets it go.
+void ros_channel_take(struct ros_group *group);
+void ros_channel_release(struct ros_group *group);
+
+// What became of the request in the slot, with the group taken. Returns true if a poller has
+// answered it, with *result; the slot is free afterwards.
+bool ros_channel_collect(struct ros_group *group, int64_t *result);
+
+// The partner is about to make a call that a poller could have answered.
+void ros_channel_missed(struct ros_group *group, uint64_t nr);
+
+// The calling thread's rights, namespaces or descriptor table have changed: no poller that there
+// is now may act for it any more.
+void ros_channel_rights_changed(struct ros_group *group);
+
+// route.c ------------------------------------------------------------------------------------
+
+// On what condition a poller may answer the call, in words; NULL if only the partner can: it may
+// wait, or belongs to one thread.
+const char *ros_route(uint64_t nr);
+
+// Make the caller's call on a poller, if its arguments and descriptors allow it. Returns its
+// result, or ROS_REFUSED: nothing has happened, the partner has to make it.
+#define ROS_REFUSED (INT64_MIN + 2)
+int64_t ros_route_call(struct ros_group *poller, struct ros_group *caller, uint64_t nr,
+                       struct ros_args *args);
+
+// True if the call may change rights, namespaces or descriptor table of the calling thread.
+bool ros_route_changes_rights(uint64_t nr, const struct ros_args *args);
+
+// Descriptor `fd` (or a range) may be something else from now on.
+void ros_route_forget(uint64_t first, uint64_t last);
+
+// poller.c -----------------------------------------------------------------------------------
+
+void ros_pollers_init(const struct ros_channel_config *config, struct mv_control *control,
+                      uint64_t exit_cycles, uint64_t tsc_hz);
+// Wake or make a poller for this group, if that is worth it.
+void ros_pollers_want(struct ros_group *group);
+// End all pollers and wait until they are gone; before the process goes on natively.
+void ros_pollers_end(void);
+// In a forked child, where no poller is left.
+void ros_pollers_after_fork(void);
+// Held across fork, so that the child finds nothing half changed.
+void ros_pollers_lock(void);
+void ros_pollers_unlock(void);
+// Interrupt the system call of the poller that has taken the group.
+void ros_poller_interrupt(const struct ros_group *group);
+// The part of the signal handler for pollers: `self` is one. Signals that are not
+// ros_poller_interrupt()'s go to a thread of the program.
+void ros_poller_signal(struct ros_group *self, int sig, siginfo_t *info, struct ucontext *uc);
+
+#endif

@@ -1,0 +1,467 @@
+// Pollers: threads of the ROS that answer synchronous requests.
+//
+// A poller that looks at the slots costs a core, so it looks only as long as that pays: it may
+// spend the time that its answers have saved in exits, and besides a share of the time during
+// which nobody else wants its core (docs/channel.md, "When pollers look").
+
+#include <asm/errno.h>
+#include <asm/unistd.h>
+#include <linux/prctl.h>
+#include <linux/sched.h>
+#include <linux/time_types.h>
+
+#include "base/lock.h"
+#include "base/region.h"
+#include "base/string.h"
+#include "base/sys.h"
+#include "rewrite/rewrite.h"
+#include "ros/channel.h"
+#include "ros/trace.h"
+
+enum { POLLERS_MAX = 16 };
+
+// In microseconds.
+enum {
+    BURST_US = 20,         // a call so soon after the last one belongs to the same burst
+    NAP_MIN_US = 100,      // a shorter sleep is not worth the timer
+    WAKE_US = 60,          // from a timer's end to looking
+    RARE_US = 4000,        // calls further apart than this are better served by exits
+    PREEMPTED_US = 100,    // a turn that took so long: somebody else has had the core
+    CONTENDED_US = 100000, // for so long afterwards no core counts as idle
+    CREDIT_MAX_US = 10000,
+    NO_CPU_US = 1000000, // until we look again whether there is a core for a poller
+};
+// Of an idle core's time, this share may be spent on looking in vain.
+enum { SHARE_NUMERATOR = 2, SHARE_DENOMINATOR = 5 };
+
+// With this value rt_tgsigqueueinfo(2) says that it is ros_poller_interrupt() that calls.
+static const char interrupt_mark;
+
+struct poller {
+    struct ros_group *block; // its memory: stacks, and what handlers want of a group
+    uint32_t tid;
+    uint32_t wake; // futex: 0 while it sleeps
+    uint64_t rights;
+    uint32_t avoid;          // the CPU that it keeps away from, plus 1
+    int64_t credit;          // TSC cycles that it may still look
+    uint64_t credit_at;      // TSC at which credit was last brought up to date
+    uint64_t contended_till; // TSC
+    uint64_t gap;            // between bursts: what it expects at least, TSC cycles
+    uint64_t last;           // TSC of the last answer
+};
+
+static struct {
+    struct mv_lock lock;
+    struct mv_control *control; // NULL: there are no pollers
+    enum ros_channel_mode mode;
+    unsigned max;
+    struct ros_cpus cpus; // where they may run, if any bit is set
+    uint64_t exit_cycles;
+    uint64_t us;         // TSC cycles a microsecond
+    uint64_t rights;     // of the pollers there are
+    uint64_t missed_at;  // TSC of the last call that went the other way
+    uint64_t not_before; // TSC before which none is to be woken
+    bool retiring;
+    struct poller poller[POLLERS_MAX];
+} set;
+
+static uint64_t us(uint64_t n)
+{
+    return n * set.us;
+}
+
+void ros_pollers_lock(void)
+{
+    mv_lock(&set.lock);
+}
+
+void ros_pollers_unlock(void)
+{
+    mv_unlock(&set.lock);
+}
+
+void ros_pollers_after_fork(void)
+{
+    for (unsigned i = 0; i < POLLERS_MAX; i++)
+        set.poller[i] = (struct poller){.block = set.poller[i].block};
+    for (unsigned i = 0; i < POLLERS_MAX; i++)
+        if (set.poller[i].block)
+            set.poller[i].block->busy = 0;
+    set.missed_at = 0;
+    set.not_before = 0;
+    if (set.control)
+        WRITE_ONCE(set.control->open, 0);
+}
+
+static unsigned cpu_count(const struct ros_cpus *cpus)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(cpus->bits); i++)
+        for (uint64_t bits = cpus->bits[i]; bits; bits &= bits - 1)
+            count++;
+    return count;
+}
+
+static bool allowed_cpus(struct ros_cpus *ret)
+{
+    *ret = (struct ros_cpus){0};
+    return sys3(__NR_sched_getaffinity, 0, sizeof(*ret), ret) > 0;
+}
+
+void ros_pollers_init(const struct ros_channel_config *config, struct mv_control *control,
+                      uint64_t exit_cycles, uint64_t tsc_hz)
+{
+    struct ros_cpus cpus;
+    set.mode = config->mode;
+    set.cpus = config->ros_cpus;
+    set.exit_cycles = exit_cycles;
+    set.us = MAX(tsc_hz / 1000000, 1ULL);
+    set.max = config->pollers;
+    // A poller keeps up with several virtual CPUs, and those are what the cores are for.
+    if (!set.max)
+        set.max = allowed_cpus(&cpus) ? MAX(cpu_count(&cpus) / 4, 1U) : 1;
+    set.max = MIN(set.max, (unsigned)POLLERS_MAX);
+    set.control = control;
+}
+
+// ---- Answering ---------------------------------------------------------------------------------
+
+// Execute the request in a slot that has been taken; returns what its state shall be.
+static uint32_t answer(struct poller *me, struct ros_group *caller)
+{
+    struct mv_slot *slot = caller->slot;
+    uint64_t nr = READ_ONCE(slot->nr), site = READ_ONCE(slot->site), begin = rdtsc();
+    struct ros_args args;
+    for (unsigned i = 0; i < ARRAY_SIZE(args.a); i++)
+        args.a[i] = READ_ONCE(slot->arg[i]);
+    struct ros_event event = {.kind = MV_TRACE_SYNC,
+                              .nr = (uint32_t)nr,
+                              .a = {args.a[0], args.a[1], args.a[2], args.a[3]}};
+    if (site && rw_is_hot(site)) {
+        caller->rewrite = site; // the partner rewrites it and makes this call
+        return MV_SLOT_REFUSED;
+    }
+    me->block->id = caller->id; // for the trace, and for paths that name the process
+    event.result = ros_route_call(me->block, caller, nr, &args);
+    if (event.result == ROS_REFUSED)
+        return MV_SLOT_REFUSED;
+    WRITE_ONCE(slot->result, event.result);
+    ros_trace(&event, begin);
+    return MV_SLOT_ANSWERED;
+}
+
+// Let the partner have the group again.
+static void let_go(struct ros_group *group)
+{
+    if (__atomic_exchange_n(&group->server, ROS_SERVER_NOBODY, __ATOMIC_ACQ_REL) &
+        ROS_SERVER_WAITED)
+        sys3(__NR_futex, &group->server, FUTEX_WAKE_PRIVATE, 1);
+}
+
+static bool serve(struct poller *me, struct ros_group *group)
+{
+    uint32_t nobody = ROS_SERVER_NOBODY;
+    if (READ_ONCE(group->slot->state) != MV_SLOT_POSTED || READ_ONCE(group->rights) != me->rights ||
+        !__atomic_compare_exchange_n(&group->server, &nobody, ROS_SERVER_POLLER, false,
+                                     __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        return false;
+    // Only what is true with the group taken counts.
+    bool ours = READ_ONCE(group->rights) == me->rights &&
+                __atomic_load_n(&group->slot->state, __ATOMIC_ACQUIRE) == MV_SLOT_POSTED;
+    if (ours) {
+        WRITE_ONCE(group->poller_tid, me->tid);
+        uint32_t state = answer(me, group);
+        __atomic_store_n(&group->slot->state, state, __ATOMIC_RELEASE);
+    }
+    let_go(group);
+    return ours;
+}
+
+// ---- When to look ------------------------------------------------------------------------------
+
+// Bring the credit up to date, `looking` or asleep since the last time.
+static void account(struct poller *me, uint64_t now, bool looking)
+{
+    int64_t elapsed = (int64_t)(now - me->credit_at);
+    me->credit_at = now;
+    if (now > me->contended_till)
+        me->credit += elapsed * SHARE_NUMERATOR / SHARE_DENOMINATOR;
+    if (looking)
+        me->credit -= elapsed;
+    me->credit = MIN(me->credit, (int64_t)us(CREDIT_MAX_US));
+}
+
+// A call came `gap` after the last answer. Gaps within a burst teach nothing; of the others the
+// expectation is kept near the shortest tenth.
+static void learn(struct poller *me, uint64_t gap)
+{
+    if (gap < us(BURST_US))
+        return;
+    gap = MIN(gap, us(RARE_US));
+    if (gap < me->gap)
+        me->gap -= (me->gap - gap) / 4;
+    else
+        me->gap += (gap - me->gap) / 32;
+}
+
+enum verdict { LOOK_ON, NAP, SLEEP };
+
+// Nothing has come for `idle` cycles: what now? A nap ends in time for the call that is expected.
+static enum verdict judge(struct poller *me, uint64_t now, uint64_t *nap)
+{
+    uint64_t idle = now - me->last;
+    if (idle > us(RARE_US))
+        return SLEEP;
+    if (set.mode == ROS_CHANNEL_SYNC)
+        return LOOK_ON;
+    if (me->credit < 0) {
+        *nap = MAX((uint64_t)-me->credit, us(NAP_MIN_US));
+        return now > me->contended_till ? NAP : SLEEP;
+    }
+    uint64_t expected = me->gap / 4 * 3;
+    if (idle > us(BURST_US) && idle < us(2 * BURST_US) &&
+        expected > idle + us(NAP_MIN_US + WAKE_US)) {
+        *nap = expected - idle - us(WAKE_US);
+        return NAP;
+    }
+    return LOOK_ON;
+}
+
+static bool serve_all(struct poller *me, uint64_t *answered)
+{
+    bool any = false;
+    unsigned count = ros_groups_count();
+    for (unsigned i = 0; i < count; i++) {
+        struct ros_group *group = ros_group_at(i);
+        if (READ_ONCE(group->busy) && serve(me, group)) {
+            any = true;
+            ++*answered;
+        }
+    }
+    return any;
+}
+
+static bool retired(const struct poller *me)
+{
+    return READ_ONCE(set.retiring) || READ_ONCE(set.rights) != me->rights;
+}
+
+// Look at the slots until it does not pay. Returns how to sleep.
+static enum verdict look(struct poller *me, uint64_t *nap)
+{
+    enum { TURNS = 16 };
+    uint64_t before = rdtsc();
+    account(me, before, false);
+    __atomic_add_fetch(&set.control->open, 1, __ATOMIC_SEQ_CST);
+    enum verdict verdict = LOOK_ON;
+    while (verdict == LOOK_ON && !retired(me)) {
+        uint64_t answered = 0;
+        for (unsigned turn = 0; turn < TURNS; turn++) {
+            if (!serve_all(me, &answered)) {
+                __builtin_ia32_pause();
+                continue;
+            }
+            uint64_t now = rdtsc();
+            learn(me, now - me->last);
+            me->last = now;
+        }
+        uint64_t now = rdtsc();
+        if (!answered && now - before > us(PREEMPTED_US))
+            me->contended_till = now + us(CONTENDED_US);
+        me->credit += (int64_t)(answered * set.exit_cycles);
+        account(me, now, true);
+        before = now;
+        verdict = judge(me, now, nap);
+    }
+    __atomic_sub_fetch(&set.control->open, 1, __ATOMIC_SEQ_CST);
+    // Somebody may have posted before he could see that.
+    uint64_t answered = 0;
+    serve_all(me, &answered);
+    return verdict;
+}
+
+static void poller_main(void *block)
+{
+    struct ros_group *group = block;
+    struct poller *me = group->poller;
+    ros_signal_thread_init(group);
+    WRITE_ONCE(me->tid, group->id.tid);
+    sys2(__NR_prctl, PR_SET_NAME, "mv-poller");
+    sys2(__NR_prctl, PR_SET_TIMERSLACK, 1);
+    me->last = me->credit_at = rdtsc();
+    me->credit = (int64_t)us(CREDIT_MAX_US);
+    while (!retired(me)) {
+        uint64_t nap = 0;
+        WRITE_ONCE(me->wake, 1);
+        enum verdict verdict = look(me, &nap);
+        if (retired(me))
+            break;
+        if (verdict == SLEEP && me->credit < 0)
+            WRITE_ONCE(set.not_before, rdtsc() + us(CONTENDED_US));
+        struct __kernel_timespec time = {.tv_nsec = (long long)(nap * 1000 / set.us)};
+        WRITE_ONCE(me->wake, 0);
+        sys4(__NR_futex, &me->wake, FUTEX_WAIT_PRIVATE, 0, verdict == NAP ? &time : NULL);
+        if (READ_ONCE(me->wake)) // woken, since a call could not wait
+            learn(me, rdtsc() - me->last);
+        if (verdict == SLEEP)
+            me->last = rdtsc();
+    }
+    ros_sigset all = ~0ULL;
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof(all));
+    ros_exit_asm(&group->busy, 0);
+}
+
+// ---- Making and waking -------------------------------------------------------------------------
+
+// A thread with the rights of the calling one, since it is its child. Errors: negative errno.
+static int64_t make(struct poller *poller)
+{
+    enum {
+        SHARED = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
+    };
+    if (!poller->block) {
+        int err = ros_group_make_block(&poller->block);
+        if (err)
+            return err;
+    }
+    struct ros_group *block = poller->block;
+    *poller = (struct poller){.block = block, .rights = set.rights, .gap = us(RARE_US)};
+    block->poller = poller;
+    block->busy = 1;
+    ros_sigset closed = ~ROS_SYNC_SIGNALS, mask;
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, &mask, sizeof(mask));
+    uint64_t args[5] = {SHARED, (uint64_t)block + GROUP_BLOCK};
+    int64_t tid = ros_clone_asm(__NR_clone, args, poller_main, block);
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
+    if (tid < 0)
+        block->busy = 0;
+    else
+        WRITE_ONCE(poller->tid, (uint32_t)tid);
+    return tid;
+}
+
+// Keep the poller off the CPU on which the caller is about to run its virtual CPU: Linux likes to
+// wake a thread just there. Returns false if no other CPU is left.
+static bool place(struct poller *poller, const struct ros_cpus *cpus, unsigned own)
+{
+    if (poller->avoid == own + 1)
+        return true;
+    if (sys3(__NR_sched_setaffinity, poller->tid, sizeof(*cpus), cpus) < 0)
+        return false;
+    poller->avoid = own + 1;
+    return true;
+}
+
+// The CPUs for a poller that serves the caller. Returns false if there are none.
+static bool choose_cpus(struct ros_cpus *ret, unsigned *own)
+{
+    if (!allowed_cpus(ret) || sys3(__NR_getcpu, own, 0, 0) < 0 || *own >= ROS_CPUS_MAX)
+        return false;
+    if (cpu_count(&set.cpus))
+        *ret = set.cpus;
+    ret->bits[*own / 64] &= ~(1ULL << *own % 64);
+    return cpu_count(ret) != 0;
+}
+
+// True if a group that the pollers there are may act for lives.
+static bool rights_in_use(void)
+{
+    for (unsigned i = 0; i < ros_groups_count(); i++)
+        if (READ_ONCE(ros_group_at(i)->busy) && READ_ONCE(ros_group_at(i)->rights) == set.rights)
+            return true;
+    return false;
+}
+
+static void wake(struct poller *poller)
+{
+    WRITE_ONCE(poller->wake, 1);
+    sys3(__NR_futex, &poller->wake, FUTEX_WAKE_PRIVATE, 1);
+}
+
+static void wake_all(void)
+{
+    for (unsigned i = 0; i < POLLERS_MAX; i++)
+        if (set.poller[i].block && READ_ONCE(set.poller[i].block->busy))
+            wake(&set.poller[i]);
+}
+
+// With the lock held: wake a poller that sleeps, or make one.
+static void wake_or_make(const struct ros_group *group, uint64_t now)
+{
+    struct ros_cpus cpus;
+    unsigned own;
+    if (set.rights != group->rights) {
+        if (set.rights && rights_in_use())
+            return;
+        WRITE_ONCE(set.rights, group->rights);
+        ros_route_forget(0, ~0ULL);
+        wake_all(); // they find that they are retired
+    }
+    if (!choose_cpus(&cpus, &own)) {
+        WRITE_ONCE(set.not_before, now + us(NO_CPU_US));
+        return;
+    }
+    struct poller *free = NULL;
+    for (unsigned i = 0; i < set.max; i++) {
+        struct poller *poller = &set.poller[i];
+        if (!poller->block || !__atomic_load_n(&poller->block->busy, __ATOMIC_ACQUIRE)) {
+            free = free ? free : poller;
+        } else if (!READ_ONCE(poller->wake) && poller->rights == set.rights) {
+            if (place(poller, &cpus, own))
+                wake(poller);
+            return;
+        }
+    }
+    if (free && (make(free) < 0 || !place(free, &cpus, own)))
+        WRITE_ONCE(set.not_before, now + us(NO_CPU_US)); // a limit on threads, say
+}
+
+void ros_pollers_want(struct ros_group *group)
+{
+    uint64_t now = rdtsc(), missed = READ_ONCE(set.missed_at);
+    if (!set.control || now < READ_ONCE(set.not_before))
+        return;
+    WRITE_ONCE(set.missed_at, now);
+    if (set.mode == ROS_CHANNEL_AUTO && now - missed > us(RARE_US))
+        return;
+    if (READ_ONCE(set.control->open) >= set.max)
+        return;
+    mv_lock(&set.lock);
+    wake_or_make(group, now);
+    mv_unlock(&set.lock);
+}
+
+void ros_pollers_end(void)
+{
+    WRITE_ONCE(set.retiring, true);
+    wake_all();
+    for (unsigned i = 0; i < POLLERS_MAX; i++)
+        while (set.poller[i].block && __atomic_load_n(&set.poller[i].block->busy, __ATOMIC_ACQUIRE))
+            sys0(__NR_sched_yield);
+}
+
+// ---- Signals -----------------------------------------------------------------------------------
+
+void ros_poller_interrupt(const struct ros_group *group)
+{
+    siginfo_t info = {.si_signo = SIGTRAP, .si_code = SI_QUEUE};
+    info.si_ptr = (void *)&interrupt_mark;
+    sys4(__NR_rt_tgsigqueueinfo, group->id.pid, READ_ONCE(group->poller_tid), SIGTRAP, &info);
+}
+
+void ros_poller_signal(struct ros_group *self, int sig, siginfo_t *info, struct ucontext *uc)
+{
+    if (info->si_code == SI_QUEUE && info->si_ptr == &interrupt_mark) {
+        uint64_t rip = uc->uc_mcontext.rip;
+        if (rip >= (uint64_t)ros_syscall_begin && rip < (uint64_t)ros_syscall_end)
+            uc->uc_mcontext.rip = (uint64_t)ros_syscall_interrupted;
+        return;
+    }
+    // Sent to the process, and Linux chose us.
+    for (unsigned i = 0; i < ros_groups_count(); i++) {
+        const struct ros_group *group = ros_group_at(i);
+        if (READ_ONCE(group->busy) && group->id.pid == self->id.pid &&
+            sys4(__NR_rt_tgsigqueueinfo, group->id.pid, group->id.tid, sig, info) == 0)
+            return;
+    }
+}
