@@ -153,6 +153,8 @@ const char *mv_strerror(long err)
         return "Function not implemented";
     case ELOOP:
         return "Too many levels of symbolic links";
+    case EOPNOTSUPP:
+        return "Operation not supported";
     case ELIBBAD:
         return "Accessing a corrupted shared library";
     default:

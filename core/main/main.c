@@ -20,10 +20,8 @@ static const char no_config[] = "";
 // An instruction at CPL 0 costs a hardware KVM a cycle or so, a KVM that interprets it thousands.
 enum { SOFTWARE_CPL0_CYCLES = 100 };
 
-// Open the substrate, make the VM, its tables, the first group, and decide the ring.
-// Returns 0 or a negative errno; *what says what failed.
-static int make_hvm(const struct mv_config *config, struct ros_group **ret, const char **what,
-                    uint64_t costs[2])
+int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const char **what,
+                uint64_t costs[2])
 {
     *what = "/dev/kvm";
     int err = hvm_open(&ros.hvm, config->phys_bits);
@@ -120,7 +118,7 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
     int err = mv_program_open(path, argv, &program, &why);
     if (err)
         run_natively(config, path, argv, program.file, why);
-    err = make_hvm(config, &group, &what, costs);
+    err = mv_make_hvm(config, &group, &what, costs);
     if (err)
         run_natively(config, path, argv, what, mv_strerror(err));
 
@@ -191,7 +189,7 @@ void mv_probe(const struct mv_config *config)
     struct ros_group *group;
     const char *what;
     uint64_t costs[2] = {0};
-    int err = make_hvm(config, &group, &what, costs);
+    int err = mv_make_hvm(config, &group, &what, costs);
     mv_print(1, "kvm=%d", err == 0);
     mv_print(1, "tsc_hz=%lu", (unsigned long)measure_tsc());
     if (err) {
@@ -216,14 +214,18 @@ static void start(void *unused)
     struct mv_config config;
     char **argv = arguments.argv;
     bool probe = arguments.argc >= 2 && strcmp(argv[1], "probe") == 0;
+    bool latency = arguments.argc >= 2 && strcmp(argv[1], "latency") == 0;
+    bool command = probe || latency;
     if (arguments.argc == 2 && strcmp(argv[1], "routes") == 0)
         mv_routes();
-    if (!probe && arguments.argc < 4)
+    if (!command && arguments.argc < 4)
         mv_die(2, "core: usage: multiverse-core CONFIG PATH ARGV0 [ARGS...] | probe [CONFIG] | "
-                  "routes");
-    mv_config_parse(probe ? (arguments.argc > 2 ? argv[2] : no_config) : argv[1], &config);
+                  "latency [CONFIG] | routes");
+    mv_config_parse(command ? (arguments.argc > 2 ? argv[2] : no_config) : argv[1], &config);
     if (probe)
         mv_probe(&config);
+    if (latency)
+        mv_latency(&config);
     static char core_path[4096];
     long n = sys3(__NR_readlink, "/proc/self/exe", core_path, sizeof(core_path) - 1);
     core_path[MAX(n, 0L)] = 0;

@@ -60,6 +60,15 @@ void mv_program_announce(const struct mv_arguments *args, const struct mv_progra
 // The routes command: system calls that a poller may answer, number=condition a line.
 _Noreturn void mv_routes(void);
 
+// Open the substrate, make the VM, its tables, the first group, and decide the ring. costs: cycles
+// of an instruction at CPL 0 and of an exit. Returns 0 or a negative errno; *what says what failed.
+int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const char **what,
+                uint64_t costs[2]);
+
+// The latency command (latency.c): samples in TSC cycles, KEY=SAMPLE,... in one or more lines a
+// key. Dies with 125 where no HRT is possible. Never returns.
+_Noreturn void mv_latency(const struct mv_config *config);
+
 // The probe command: facts about the substrate, one key=value a line. Never returns.
 _Noreturn void mv_probe(const struct mv_config *config);
 

@@ -181,6 +181,10 @@ void ros_space_unlock(void);
 // With the lock held: forbid or allow execution of a range.
 void ros_space_forbid_execute(uint64_t start, uint64_t size);
 int ros_space_allow_execute(uint64_t start, uint64_t size);
+// The number of windows, each a slot.
+unsigned ros_space_windows(void);
+// Map all windows in other page tables, to measure what that takes. Returns 0 or -ENOMEM.
+int ros_space_fill(struct ak_paging *paging);
 
 // loop.c -------------------------------------------------------------------------------------
 

@@ -268,3 +268,20 @@ bool ros_space_executable(uint64_t address)
 {
     return ak_is_executable(&space.paging, address);
 }
+
+unsigned ros_space_windows(void)
+{
+    return READ_ONCE(space.count);
+}
+
+int ros_space_fill(struct ak_paging *paging)
+{
+    int err = 0;
+    mv_lock(&space.lock);
+    for (unsigned i = 0; i < space.count && !err; i++) {
+        const struct window *w = &space.windows[i];
+        err = ak_map_window(paging, w->va, w->gpa, w->size);
+    }
+    mv_unlock(&space.lock);
+    return err;
+}
