@@ -115,6 +115,9 @@ def test_pairs_have_to_be_pairs() -> None:
         (-0.0021, "s", "-2.10 ms"),
         (16 * 2**20, "bytes", "16.0 MiB"),
         (0, "bytes", "0.00 B"),
+        (790, "cycles", "790"),
+        (33_000, "cycles", "33.0 K"),
+        (8.5e6, "cycles", "8.50 M"),
     ],
 )
 def test_quantities_are_shown_in_a_unit_that_suits(value: float, unit: str, text: str) -> None:

@@ -3,14 +3,17 @@
 The modules, from the bottom up:
 
 - ``errors``   what can go wrong, with the exit status that goes with it
-- ``stats``    medians, quartiles and paired ratios
+- ``stats``    medians, quartiles, percentiles and paired ratios
 - ``runner``   running one command and measuring it; interleaving several
 - ``machine``  what was measured on, and whether it can run an HRT at all
 - ``sources``  where the benchmark programs' sources are
 - ``racket``   the seven Racket benchmarks
+- ``micro``    the measuring programs in C: compiling, running and reading them
 - ``base``     start-up, memory, first touch, computing and a system call
+- ``topology`` which processors to measure between
+- ``latency``  the round trips of Figure 2 and what bounds them
 - ``report``   tables for people
-- ``chart``    the bar chart
+- ``chart``    bar charts
 
 Nothing here imports the command line, and nothing imports matplotlib or rich before it draws.
 """

@@ -5,19 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-import subprocess
 import sys
 import sysconfig
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from multiverse.bench import machine, sources
-from multiverse.bench.errors import BenchError, Difference
-from multiverse.bench.runner import Output, interleave, run
+from multiverse.bench import machine, micro
+from multiverse.bench.errors import BenchError
+from multiverse.bench.runner import interleave
 from multiverse.bench.stats import Summary, paired_differences, paired_ratios, summarize
 
 FORMAT = "multiverse-bench-base-1"
@@ -28,8 +25,6 @@ DEFAULT_RUNS = 10
 STARTS_A_RUN = 5
 
 _PROGRAMS = ("compute", "first-touch", "getppid", "resident")
-_RUN_TIMEOUT_S = 120.0
-_COMPILE_TIMEOUT_S = 120.0
 
 
 @dataclass(slots=True)
@@ -106,47 +101,6 @@ def find_cli() -> list[str] | None:
     return [found] if found else None
 
 
-@contextmanager
-def compiled() -> Iterator[Path]:
-    """A temporary directory with the measuring programs in it, compiled for this machine.
-
-    Raises:
-        BenchError: there is no C compiler, or it fails.
-    """
-    compiler = shutil.which("cc")
-    if compiler is None:
-        raise BenchError(
-            "compile the measuring programs: cc",
-            "not found",
-            "install a C compiler (apt-get install gcc libc6-dev)",
-        )
-    with tempfile.TemporaryDirectory(prefix="multiverse-bench-") as name:
-        directory = Path(name)
-        (directory / "micro.h").write_bytes(sources.read("micro", "micro.h"))
-        for program in _PROGRAMS:
-            source = directory / f"{program}.c"
-            source.write_bytes(sources.read("micro", source.name))
-            what = f"compile a measuring program: {program}.c"
-            advice = f"see that {compiler} can compile a C program (apt-get install gcc libc6-dev)"
-            try:
-                done = subprocess.run(
-                    [compiler, "-O2", "-o", directory / program, source],
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    timeout=_COMPILE_TIMEOUT_S,
-                    check=False,
-                )
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise BenchError(what, str(error), advice) from error
-            if done.returncode:
-                words = (
-                    done.stderr.decode(errors="replace").strip()
-                    or f"it exited with {done.returncode}"
-                )
-                raise BenchError(what, words.splitlines()[0], advice)
-        yield directory
-
-
 def bench(
     core: Path,
     runs: int,
@@ -183,7 +137,7 @@ def bench(
     ]
     starts = runs * STARTS_A_RUN
     total = starts + runs * len(programs)
-    with compiled() as directory:
+    with micro.compiled(_PROGRAMS) as directory:
         figures = _start_up(
             core, true, cli, starts, lambda title, done: on_step(title, done, total)
         )
@@ -191,10 +145,10 @@ def bench(
         for figure, words, scale in programs:
             command = [str(directory / words[0]), *words[1:]]
             on_step(figure.title, done, total)
-            _reported(command)
+            micro.reported(command)
             pair = [
-                functools.partial(_reported, command),
-                functools.partial(_reported, _as_hrt(core, command)),
+                functools.partial(micro.reported, command),
+                functools.partial(micro.reported, micro.as_hrt(core, command)),
             ]
             for native_value, hrt_value in interleave(pair, runs):
                 figure.native.append(native_value * scale)
@@ -219,7 +173,7 @@ def _start_up(
 ) -> list[Figure]:
     """Start a program that does nothing: natively, by the core and by the command, by turns."""
     start = Figure("start", "start-up of /bin/true", "s", aim="≤ 15 ms more")
-    variants = [[program], _as_hrt(core, [program])]
+    variants = [[program], micro.as_hrt(core, [program])]
     figures = [start]
     if cli is not None:
         variants.append([*cli, "run", "--require-hrt", "--quiet", "--", program])
@@ -227,55 +181,12 @@ def _start_up(
     on_step(start.title, 0)
     for variant in variants:
         # Not measured: brings the files into the page cache.
-        _wall(variant)
+        micro.wall(variant)
     for done, (native, *others) in enumerate(
-        interleave([functools.partial(_wall, v) for v in variants], starts), 1
+        interleave([functools.partial(micro.wall, v) for v in variants], starts), 1
     ):
         for figure, other in zip(figures, others, strict=True):
             figure.native.append(native)
             figure.hrt.append(other)
         on_step(start.title, done)
     return figures
-
-
-def _as_hrt(core: Path, command: Sequence[str]) -> list[str]:
-    return [str(core), machine.CORE_CONFIG, command[0], *command]
-
-
-def _wall(command: Sequence[str]) -> float:
-    """Wall-clock seconds of a run that has to succeed."""
-    with Output() as output:
-        return _run_well(command, output)
-
-
-def _reported(command: Sequence[str]) -> float:
-    """The figure that a measuring program prints, in the program's own unit."""
-    with Output() as output:
-        _run_well(command, output)
-        words = output.stdout_bytes().decode(errors="replace").split()
-    try:
-        _name, value = words
-        figure = float(value)
-    except ValueError as error:
-        raise BenchError(
-            f"read the figure: {_shown(command)}", f"it printed {' '.join(words)!r}", _ADVICE
-        ) from error
-    return figure
-
-
-_ADVICE = "try `multiverse run` with a program of your own"
-
-
-def _run_well(command: Sequence[str], output: Output) -> float:
-    what = f"run: {_shown(command)}"
-    try:
-        timing = run(command, output, _RUN_TIMEOUT_S)
-    except Difference as error:
-        raise BenchError(what, f"it {error}", _ADVICE) from error
-    if output.status:
-        raise BenchError(what, f"it {output.ending()}; {output.last_words()}", _ADVICE)
-    return timing.wall
-
-
-def _shown(command: Sequence[str]) -> str:
-    return " ".join(Path(word).name if word.startswith("/") else word for word in command)

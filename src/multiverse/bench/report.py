@@ -6,13 +6,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from multiverse.bench import base, racket
-from multiverse.bench.stats import Summary, summarize
+from multiverse.bench import base, latency, racket
+from multiverse.bench.stats import Spread, Summary, spread, summarize
 
 #: Units in which people read a quantity: (name, how many of the base unit), the largest first.
 _SCALES = {
     "s": (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)),
     "bytes": (("MiB", 2.0**20), ("KiB", 2.0**10), ("B", 1.0)),
+    "cycles": (("M", 1e6), ("K", 1e3), ("", 1.0)),
 }
 
 
@@ -21,13 +22,25 @@ def shown(value: float, unit: str) -> str:
 
     Args:
         value: in the base unit.
-        unit: ``s`` or ``bytes``.
+        unit: ``s``, ``bytes`` or ``cycles``.
     """
+    name, scale = _scale(value, unit)
+    return f"{_digits(value / scale)} {name}".rstrip()
+
+
+def shown_range(low: float, middle: float, high: float, unit: str) -> str:
+    """A range in the unit in which ``shown`` shows its middle: ``11.9-13.1``."""
+    _, scale = _scale(middle, unit)
+    return f"{_digits(low / scale)}-{_digits(high / scale)}"
+
+
+def _scale(value: float, unit: str) -> tuple[str, float]:
     scales = _SCALES[unit]
-    name, scale = next((entry for entry in scales if abs(value) >= entry[1]), scales[-1])
-    scaled = value / scale
-    digits = 2 if abs(scaled) < 10 else 1 if abs(scaled) < 100 else 0
-    return f"{scaled:.{digits}f} {name}"
+    return next((entry for entry in scales if abs(value) >= entry[1]), scales[-1])
+
+
+def _digits(scaled: float) -> str:
+    return f"{scaled:.{2 if abs(scaled) < 10 else 1 if abs(scaled) < 100 else 0}f}"
 
 
 def racket_table(report: racket.Report) -> RenderableType:
@@ -86,6 +99,63 @@ def base_table(report: base.Report) -> RenderableType:
             figure.aim,
         )
     return Group(table, *(Text(remark) for remark in report.remarks), _machine_line(report.machine))
+
+
+def latency_table(report: latency.Report) -> RenderableType:
+    """Figure 2 of the paper: the interactions, the yardsticks and their ratios."""
+    table = Table(title=f"Round trips between ROS and HRT: medians over {report.runs} rounds")
+    table.add_column("")
+    for heading in ("cycles", "p10-p90", "in batches", "time", "p10-p90", "paper"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for part in (report.interactions, report.yardsticks):
+        for figure in part:
+            table.add_row(figure.title, *_latency_cells(report, figure))
+        table.add_section()
+    ratios = Table(title="Ratios of medians, round by round")
+    ratios.add_column("")
+    for heading in ("one by one", "p10-p90", "in batches", "p10-p90"):
+        ratios.add_column(heading, justify="right", no_wrap=True)
+    for ratio in report.ratios():
+        batched = _ratio_cells(spread(ratio.batch)) if ratio.batch else ("-", "-")
+        ratios.add_row(ratio.title, *_ratio_cells(spread(ratio.single)), *batched)
+    return Group(
+        table,
+        Text(latency.PAPER_NOTE),
+        ratios,
+        *(Text(remark) for remark in report.remarks),
+        Text(_latency_conditions(report), "dim"),
+        _machine_line(report.machine),
+    )
+
+
+def _latency_cells(report: latency.Report, figure: latency.Figure) -> tuple[str, ...]:
+    paper = "" if figure.paper_cycles is None else f"~{shown(figure.paper_cycles, 'cycles')}"
+    if not figure.rounds:
+        return "n/a", figure.unavailable or "", "", "n/a", "", paper
+    single, batch = figure.single(), figure.batch()
+    p10, median, p90 = (report.seconds(value) for value in (single.p10, single.median, single.p90))
+    return (
+        shown(single.median, "cycles"),
+        shown_range(single.p10, single.median, single.p90, "cycles"),
+        "-" if batch is None else shown(batch.median, "cycles"),
+        shown(median, "s"),
+        shown_range(p10, median, p90, "s"),
+        paper,
+    )
+
+
+def _latency_conditions(report: latency.Report) -> str:
+    place = report.placement
+    ends = [f"{end}" for end in (place.other_socket, place.same_socket) if end is not None]
+    return (
+        f"{report.tsc_hz / 1e9:.2f} GHz time-stamp counter; HRT on processor {place.hrt},"
+        f" ROS on {' and '.join(ends) or 'the same'};"
+        f" the 100 mappings took {report.merge_windows} memory slots"
+    )
+
+
+def _ratio_cells(ratio: Spread) -> tuple[str, str]:
+    return _digits(ratio.median), f"{_digits(ratio.p10)}-{_digits(ratio.p90)}"
 
 
 def _spread(ratio: Summary) -> str:

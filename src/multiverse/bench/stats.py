@@ -113,3 +113,33 @@ def geometric_mean(values: Sequence[float]) -> float:
     if not values or any(value <= 0 for value in values):
         raise ValueError("a geometric mean needs values above zero, at least one")
     return math.exp(math.fsum(math.log(value) for value in values) / len(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A sample's middle and how far most of it reaches; all in the sample's own unit."""
+
+    count: int
+    p10: float
+    median: float
+    p90: float
+
+
+def spread(samples: Sequence[float]) -> Spread:
+    """The median, and the tenth and ninetieth percentile.
+
+    Args:
+        samples: the samples in any order and unit, at least one, all finite.
+
+    Raises:
+        ValueError: there is no sample, or one is not finite.
+    """
+    if not all(math.isfinite(sample) for sample in samples):
+        raise ValueError("a sample is not a finite number")
+    ordered = sorted(samples)
+    return Spread(
+        count=len(ordered),
+        p10=quantile(ordered, 0.1),
+        median=quantile(ordered, 0.5),
+        p90=quantile(ordered, 0.9),
+    )

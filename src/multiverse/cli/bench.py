@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import click
 
 from multiverse.bench.errors import BenchError
+from multiverse.bench.latency import DEFAULT_RUNS as LATENCY_RUNS
 from multiverse.bench.racket import BENCHMARKS, DEFAULT_RUNS, SHORT_RUNS
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def racket(
     from multiverse.bench.report import racket_table
 
     json_path = _json_path(json_file)
-    chart_prefix = _chart_prefix(chart)
+    chart_prefix = _chart_prefix(chart, "racket")
     benchmarks = [benchmark for benchmark in BENCHMARKS if not only or benchmark.name in only]
     pairs = runs if runs is not None else SHORT_RUNS if short else DEFAULT_RUNS
     program = library.find_racket(racket)
@@ -201,6 +202,53 @@ def base(runs: int, json_file: str | None, core: str | None) -> None:
     _write_json(json_path, json_file, report.to_json())
 
 
+@bench.command()
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    default=LATENCY_RUNS,
+    show_default=True,
+    help="Rounds of every measurement.",
+)
+@click.option(
+    "--chart",
+    metavar="PATH",
+    help="Draw a bar chart: PATH.png and PATH.svg, or latency.* in PATH if it is a directory.",
+)
+@_common
+def latency(runs: int, chart: str | None, json_file: str | None, core: str | None) -> None:
+    """The paper's Figure 2: round trips between ROS and HRT, in cycles.
+
+    Address-space merger, asynchronous and synchronous calls; beside them a bare exit, a cache line
+    carried between the same two cores, and a system call natively and as an HRT. Needs a C
+    compiler: the measuring programs are compiled first.
+    """
+    from multiverse.bench import latency as library
+    from multiverse.bench.report import latency_table
+
+    json_path = _json_path(json_file)
+    chart_prefix = _chart_prefix(chart, "latency")
+    executable = _core(core)
+
+    with _progress() as progress:
+        bar = progress.add_task("compiling", total=None)
+
+        def on_step(title: str, done: int, of: int) -> None:
+            progress.update(bar, description=title, completed=done, total=of)
+            progress.refresh()
+
+        progress.refresh()
+        report = library.bench(executable, runs, on_step)
+
+    _console(json_file).print(latency_table(report))
+    _write_json(json_path, json_file, report.to_json())
+    if chart_prefix is not None:
+        from multiverse.bench.chart import draw_latency
+
+        for path in draw_latency(report, chart_prefix):
+            click.echo(f"wrote {path}", err=True)
+
+
 def _core(given: str | None) -> Path:
     if given is not None:
         return Path(given).absolute()
@@ -259,12 +307,13 @@ def _json_path(given: str | None) -> Path | None:
     return path
 
 
-def _chart_prefix(given: str | None) -> Path | None:
+def _chart_prefix(given: str | None, name: str) -> Path | None:
+    """The path of a chart without its ending; `name` is the file's where a directory is given."""
     if given is None:
         return None
     path = Path(given)
     if path.is_dir():
-        return path / "racket"
+        return path / name
     if not path.parent.is_dir():
         raise click.BadParameter(
             f"{given}: neither a directory nor a name in one", param_hint="--chart"

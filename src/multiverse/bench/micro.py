@@ -1,0 +1,120 @@
+"""The measuring programs: compiling them, running them natively or as an HRT, reading them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from multiverse.bench import machine, sources
+from multiverse.bench.errors import BenchError, Difference
+from multiverse.bench.runner import Output, run
+
+_RUN_TIMEOUT_S = 120.0
+_COMPILE_TIMEOUT_S = 120.0
+
+_ADVICE = "try `multiverse run` with a program of your own"
+
+
+@contextmanager
+def compiled(programs: Sequence[str]) -> Iterator[Path]:
+    """A temporary directory with measuring programs in it, compiled for this machine.
+
+    Args:
+        programs: their sources in ``benchmarks/micro``, without ``.c``.
+
+    Raises:
+        BenchError: there is no C compiler, or it fails.
+    """
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise BenchError(
+            "compile the measuring programs: cc",
+            "not found",
+            "install a C compiler (apt-get install gcc libc6-dev)",
+        )
+    with tempfile.TemporaryDirectory(prefix="multiverse-bench-") as name:
+        directory = Path(name)
+        (directory / "micro.h").write_bytes(sources.read("micro", "micro.h"))
+        for program in programs:
+            source = directory / f"{program}.c"
+            source.write_bytes(sources.read("micro", source.name))
+            what = f"compile a measuring program: {program}.c"
+            advice = f"see that {compiler} can compile a C program (apt-get install gcc libc6-dev)"
+            try:
+                done = subprocess.run(
+                    [compiler, "-O2", "-pthread", "-o", directory / program, source],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=_COMPILE_TIMEOUT_S,
+                    check=False,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise BenchError(what, str(error), advice) from error
+            if done.returncode:
+                words = (
+                    done.stderr.decode(errors="replace").strip()
+                    or f"it exited with {done.returncode}"
+                )
+                raise BenchError(what, words.splitlines()[0], advice)
+        yield directory
+
+
+def as_hrt(core: Path, command: Sequence[str], config: str = "") -> list[str]:
+    """The command that runs ``command`` as an HRT, or fails.
+
+    Args:
+        core: the executable ``multiverse-core``.
+        command: a path and arguments.
+        config: more of the core's ``key=value``, separated by commas.
+    """
+    words = ",".join(filter(None, (machine.CORE_CONFIG, config)))
+    return [str(core), words, command[0], *command]
+
+
+def printed(command: Sequence[str]) -> str:
+    """What a run that has to succeed wrote to stdout."""
+    with Output() as output:
+        _run_well(command, output)
+        return output.stdout_bytes().decode(errors="replace")
+
+
+def reported(command: Sequence[str]) -> float:
+    """The figure that a measuring program prints, in the program's own unit."""
+    words = printed(command).split()
+    try:
+        _name, value = words
+        figure = float(value)
+    except ValueError as error:
+        raise unreadable(command, " ".join(words)) from error
+    return figure
+
+
+def wall(command: Sequence[str]) -> float:
+    """Wall-clock seconds of a run that has to succeed."""
+    with Output() as output:
+        return _run_well(command, output)
+
+
+def unreadable(command: Sequence[str], text: str) -> BenchError:
+    """The error for a program that did not print what it should."""
+    shortened = text if len(text) <= 100 else f"{text[:97]}..."
+    return BenchError(f"read the figure: {_shown(command)}", f"it printed {shortened!r}", _ADVICE)
+
+
+def _run_well(command: Sequence[str], output: Output) -> float:
+    what = f"run: {_shown(command)}"
+    try:
+        timing = run(command, output, _RUN_TIMEOUT_S)
+    except Difference as error:
+        raise BenchError(what, f"it {error}", _ADVICE) from error
+    if output.status:
+        raise BenchError(what, f"it {output.ending()}; {output.last_words()}", _ADVICE)
+    return timing.wall
+
+
+def _shown(command: Sequence[str]) -> str:
+    return " ".join(Path(word).name if word.startswith("/") else word for word in command)
