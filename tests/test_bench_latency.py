@@ -522,3 +522,13 @@ def test_the_core_says_where_the_other_ring_is_impossible(facts: dict[str, str])
     done = core_latency("ring=0" if facts["ring"] == "3" else "ring=3")
     assert done.returncode == 125
     assert "Operation not supported; see multiverse doctor" in done.stderr
+
+
+@needs_cc
+def test_latency_is_measured_here(facts: dict[str, str], tmp_path: Path) -> None:
+    result = invoke("--runs", "1", "--json", tmp_path / "out.json")
+    assert result.exit_code == 0, result.output
+    values = json.loads((tmp_path / "out.json").read_text())
+    check_json(values)
+    assert values["machine"]["kvm"]["ring"] == facts["ring"]
+    assert values["tsc_hz"] > 0
