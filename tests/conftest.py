@@ -17,11 +17,16 @@ from pathlib import Path
 from typing import IO, Any
 
 import cffi
+import hypothesis
 import pytest
 
 from multiverse.core import core_header, core_path, probe
 from multiverse.observe import read_stats
 from multiverse.syscalls import NAMES
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile("multiverse", deadline=None)
+hypothesis.settings.load_profile("multiverse")
 
 GUESTS = Path(__file__).with_name("guests")
 HRT = "require=1,quiet=1"  # a silent native fallback never passes as an HRT
