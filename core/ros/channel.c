@@ -72,6 +72,7 @@ void ros_channel_rights_changed(struct ros_group *group)
 
 void ros_channel_take(struct ros_group *group)
 {
+    ros_pollers_count_running(-1);
     for (unsigned turn = 0;; turn++) {
         uint32_t seen = ROS_SERVER_NOBODY;
         if (__atomic_compare_exchange_n(&group->server, &seen, ROS_SERVER_PARTNER, false,
@@ -95,6 +96,7 @@ void ros_channel_take(struct ros_group *group)
 
 void ros_channel_release(struct ros_group *group)
 {
+    ros_pollers_count_running(1);
     __atomic_store_n(&group->server, ROS_SERVER_NOBODY, __ATOMIC_RELEASE);
 }
 
@@ -108,6 +110,11 @@ bool ros_channel_collect(struct ros_group *group, int64_t *result)
 
 void ros_channel_missed(struct ros_group *group, uint64_t nr)
 {
-    if (group->rights && ros_route(nr))
-        ros_pollers_want(group);
+    if (!group->rights || !ros_route(nr))
+        return;
+    ros_pollers_want(group);
+    // A poller was looking and did not see us: we keep it from its core. Fewer of us at a time get
+    // more done than all.
+    if (ros_pollers_crowded() && !group->signal_pending)
+        ros_pollers_wait_turn();
 }

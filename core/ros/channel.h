@@ -80,10 +80,16 @@ void ros_pollers_init(const struct ros_channel_config *config, struct mv_control
                       uint64_t exit_cycles, uint64_t tsc_hz);
 // Wake or make a poller for this group, if that is worth it.
 void ros_pollers_want(struct ros_group *group);
-// End all pollers and wait until they are gone; before the process goes on natively.
+// A virtual CPU enters the guest (1) or has left it (-1).
+void ros_pollers_count_running(int change);
+// True if the virtual CPUs in the guest leave the pollers that are looking no core.
+bool ros_pollers_crowded(void);
+// Sleep for some milliseconds at most, until a poller says that there is room again.
+void ros_pollers_wait_turn(void);
+// End all pollers and wait until they are gone. There will be none until ros_pollers_reset().
 void ros_pollers_end(void);
-// In a forked child, where no poller is left.
-void ros_pollers_after_fork(void);
+// In a forked child, where no poller is left, and when there shall be pollers again after their end.
+void ros_pollers_reset(void);
 // Held across fork, so that the child finds nothing half changed.
 void ros_pollers_lock(void);
 void ros_pollers_unlock(void);

@@ -29,8 +29,10 @@ enum {
     PREEMPTED_US = 100,    // a turn that took so long: somebody else has had the core
     CONTENDED_US = 100000, // for so long afterwards no core counts as idle
     CREDIT_MAX_US = 10000,
+    TURN_US = 1000,        // how long groups that share cores with a poller go on before the next may
     NO_CPU_US = 1000000, // until we look again whether there is a core for a poller
 };
+enum { TURN_MAX_NS = 5000000 };
 // Of an idle core's time, this share may be spent on looking in vain.
 enum { SHARE_NUMERATOR = 2, SHARE_DENOMINATOR = 5 };
 
@@ -62,6 +64,11 @@ static struct {
     uint64_t missed_at;  // TSC of the last call that went the other way
     uint64_t not_before; // TSC before which none is to be woken
     bool retiring;
+    unsigned cpus_allowed; // to the process, when it started
+    uint32_t running;      // groups whose virtual CPU is in the guest
+    uint32_t waiting;      // partners that wait for their turn
+    uint32_t turn;         // futex: changes when one may go on
+    uint64_t turn_at;      // TSC of the last change
     struct poller poller[POLLERS_MAX];
 } set;
 
@@ -80,15 +87,17 @@ void ros_pollers_unlock(void)
     mv_unlock(&set.lock);
 }
 
-void ros_pollers_after_fork(void)
+void ros_pollers_reset(void)
 {
     for (unsigned i = 0; i < POLLERS_MAX; i++)
         set.poller[i] = (struct poller){.block = set.poller[i].block};
     for (unsigned i = 0; i < POLLERS_MAX; i++)
         if (set.poller[i].block)
             set.poller[i].block->busy = 0;
+    set.running = set.waiting = 0;
     set.missed_at = 0;
     set.not_before = 0;
+    set.retiring = false;
     if (set.control)
         WRITE_ONCE(set.control->open, 0);
 }
@@ -116,10 +125,9 @@ void ros_pollers_init(const struct ros_channel_config *config, struct mv_control
     set.cpus = config->ros_cpus;
     set.exit_cycles = exit_cycles;
     set.us = MAX(tsc_hz / 1000000, 1ULL);
-    set.max = config->pollers;
+    set.cpus_allowed = allowed_cpus(&cpus) ? cpu_count(&cpus) : 1;
     // A poller keeps up with several virtual CPUs, and those are what the cores are for.
-    if (!set.max)
-        set.max = allowed_cpus(&cpus) ? MAX(cpu_count(&cpus) / 4, 1U) : 1;
+    set.max = config->pollers ? config->pollers : MAX(set.cpus_allowed / 4, 1U);
     set.max = MIN(set.max, (unsigned)POLLERS_MAX);
     set.control = control;
 }
@@ -241,6 +249,14 @@ static bool serve_all(struct poller *me, uint64_t *answered)
     return any;
 }
 
+// Let partners that wait for their turn go on.
+static void next_turn(uint64_t now, unsigned partners)
+{
+    WRITE_ONCE(set.turn_at, now);
+    __atomic_add_fetch(&set.turn, 1, __ATOMIC_RELEASE);
+    sys3(__NR_futex, &set.turn, FUTEX_WAKE_PRIVATE, partners);
+}
+
 static bool retired(const struct poller *me)
 {
     return READ_ONCE(set.retiring) || READ_ONCE(set.rights) != me->rights;
@@ -271,9 +287,15 @@ static enum verdict look(struct poller *me, uint64_t *nap)
         me->credit += (int64_t)(answered * set.exit_cycles);
         account(me, now, true);
         before = now;
+        if (READ_ONCE(set.waiting) && (now - set.turn_at > us(TURN_US) ||
+                                       (now - me->last > us(BURST_US) &&
+                                        now - set.turn_at > us(BURST_US))))
+            next_turn(now, 1);
         verdict = judge(me, now, nap);
     }
     __atomic_sub_fetch(&set.control->open, 1, __ATOMIC_SEQ_CST);
+    if (READ_ONCE(set.waiting))
+        next_turn(rdtsc(), INT32_MAX);
     // Somebody may have posted before he could see that.
     uint64_t answered = 0;
     serve_all(me, &answered);
@@ -419,7 +441,7 @@ static void wake_or_make(const struct ros_group *group, uint64_t now)
 void ros_pollers_want(struct ros_group *group)
 {
     uint64_t now = rdtsc(), missed = READ_ONCE(set.missed_at);
-    if (!set.control || now < READ_ONCE(set.not_before))
+    if (!set.control || set.retiring || now < READ_ONCE(set.not_before))
         return;
     WRITE_ONCE(set.missed_at, now);
     if (set.mode == ROS_CHANNEL_AUTO && now - missed > us(RARE_US))
@@ -429,6 +451,27 @@ void ros_pollers_want(struct ros_group *group)
     mv_lock(&set.lock);
     wake_or_make(group, now);
     mv_unlock(&set.lock);
+}
+
+void ros_pollers_count_running(int change)
+{
+    __atomic_add_fetch(&set.running, (uint32_t)change, __ATOMIC_RELAXED);
+}
+
+bool ros_pollers_crowded(void)
+{
+    unsigned open = set.control ? READ_ONCE(set.control->open) : 0;
+    return open && READ_ONCE(set.running) + open >= set.cpus_allowed;
+}
+
+void ros_pollers_wait_turn(void)
+{
+    uint32_t turn = __atomic_load_n(&set.turn, __ATOMIC_ACQUIRE);
+    struct __kernel_timespec time = {.tv_nsec = TURN_MAX_NS};
+    __atomic_add_fetch(&set.waiting, 1, __ATOMIC_SEQ_CST);
+    if (READ_ONCE(set.control->open))
+        sys4(__NR_futex, &set.turn, FUTEX_WAIT_PRIVATE, turn, &time);
+    __atomic_sub_fetch(&set.waiting, 1, __ATOMIC_SEQ_CST);
 }
 
 void ros_pollers_end(void)

@@ -8,6 +8,7 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <linux/stat.h>
+#include <linux/time_types.h>
 
 #include "base/fds.h"
 #include "base/print.h"
@@ -133,14 +134,21 @@ static int64_t clone_shared(struct ros_group *group, struct request *r)
     return err;
 }
 
-// In a forked child: the VM belongs to the parent's address space, so it gets one of its own.
-static void forked_child(struct ros_group *group)
+// Save what is only in the virtual CPU, which is about to go.
+static int save_state(struct ros_group *group)
 {
-    ros_signal_thread_init(group);
-    ros_groups_after_fork(group);
-    ros_pollers_after_fork();
-    ros_channel_begin(group, NULL, true);
-    hvm_close(&ros.hvm);
+    struct hvm_state state;
+    int err = ros_read_state(group, &state, NULL);
+    if (!err)
+        err = hvm_vcpu_get_xsave(&group->vcpu, group->xsave);
+    group->fs_base = state.fs_base;
+    group->gs_base = state.gs_base;
+    return err;
+}
+
+// Give the process a VM again, with this group alone in it, in the state that was saved.
+static void make_vm(struct ros_group *group)
+{
     int err = hvm_create(&ros.hvm);
     if (!err)
         err = ros_space_revive();
@@ -150,13 +158,23 @@ static void forked_child(struct ros_group *group)
         err = hvm_vcpu_set_xsave(&group->vcpu, group->xsave);
     if (err)
         mv_die(MV_EXIT_FAILURE,
-               "run: virtual machine of a forked child: %s; run the program with "
-               "--hvm=off",
+               "run: another virtual machine for the process: %s; run the program with --hvm=off",
                mv_strerror(err));
+    group->resume = ROS_LOAD;
+}
+
+// In a forked child: the VM belongs to the parent's address space, so it gets one of its own.
+static void forked_child(struct ros_group *group)
+{
+    ros_signal_thread_init(group);
+    ros_groups_after_fork(group);
+    ros_pollers_reset();
+    ros_channel_begin(group, NULL, true);
+    hvm_close(&ros.hvm);
+    make_vm(group);
     if (ros_stats())
         ros_stats_add(&ros_stats()->processes, 1);
     group->frame->rax = 0;
-    group->resume = ROS_LOAD;
 }
 
 // Held across a fork, so that the child finds nothing half changed by another thread.
@@ -186,19 +204,19 @@ static void unlock_all(struct ros_group *group)
 
 static int64_t clone_separate(struct ros_group *group, struct request *r)
 {
-    struct hvm_state state;
-    int64_t err = ros_read_state(group, &state, NULL);
-    if (!err)
-        err = hvm_vcpu_get_xsave(&group->vcpu, group->xsave);
+    int64_t err = save_state(group);
     if (err)
         return err;
-    group->fs_base = r->flags & CLONE_SETTLS ? r->tls : state.fs_base;
-    group->gs_base = state.gs_base;
+    uint64_t fs_base = group->fs_base;
+    if (r->flags & CLONE_SETTLS)
+        group->fs_base = r->tls;
     ros_sigset mask = ros_signal_mask(group), closed = ~ROS_SYNC_SIGNALS;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
     lock_all(group);
     int64_t pid = native_clone(r, 0, NULL, NULL);
     unlock_all(group);
+    if (pid)
+        group->fs_base = fs_base;
     if (pid == 0) {
         forked_child(group);
         if (r->stack)
@@ -210,6 +228,34 @@ static int64_t clone_separate(struct ros_group *group, struct request *r)
     else
         ros_native_mask(mask);
     return pid ? pid : ROS_FRAME_SET;
+}
+
+// Threads that have ended are still counted for a moment.
+static void wait_until_alone(void)
+{
+    enum { TRIES = 1000, SLEEP_NS = 50000, LINKS_WITHOUT_THREADS = 2 };
+    struct statx st;
+    for (unsigned i = 0; i < TRIES; i++) {
+        struct __kernel_timespec time = {.tv_nsec = SLEEP_NS};
+        if (sys5(__NR_statx, AT_FDCWD, "/proc/self/task", 0, STATX_NLINK, &st) ||
+            st.stx_nlink <= LINKS_WITHOUT_THREADS + 1)
+            return;
+        sys2(__NR_nanosleep, &time, 0);
+    }
+}
+
+int64_t ros_call_alone(struct ros_group *group, uint64_t nr, const struct ros_args *args)
+{
+    if (ros_groups_alive() > 1 || save_state(group))
+        return ros_forward(group, nr, args);
+    ros_pollers_end();
+    hvm_vcpu_close(&group->vcpu);
+    hvm_close(&ros.hvm);
+    wait_until_alone();
+    int64_t result = ros_forward(group, nr, args);
+    make_vm(group);
+    ros_pollers_reset();
+    return result;
 }
 
 static int64_t do_clone(struct ros_group *group, struct request *r)

@@ -216,6 +216,9 @@ int64_t ros_call(struct ros_group *group, uint64_t nr, struct ros_args *args);
 // Execute a system call for the program, as the calling thread. Returns its result or
 // ROS_INTERRUPTED.
 int64_t ros_forward(struct ros_group *group, uint64_t nr, const struct ros_args *args);
+// The same for calls that Linux refuses to a process with more than one thread: a program with one
+// gets rid of pollers and VM (a KVM may keep a thread of its own) while the call is made.
+int64_t ros_call_alone(struct ros_group *group, uint64_t nr, const struct ros_args *args);
 
 // Where a path argument names the link to the program's own file, put the file's real path.
 void ros_replace_exe_link(struct ros_args *args, unsigned at);
@@ -227,7 +230,7 @@ ros_handler ros_sys_mmap, ros_sys_munmap, ros_sys_mprotect, ros_sys_mremap, ros_
     ros_sys_execve, ros_sys_execveat, ros_sys_exit, ros_sys_exit_group, ros_sys_arch_prctl,
     ros_sys_prctl, ros_sys_seccomp, ros_sys_close, ros_sys_close_range, ros_sys_dup2, ros_sys_fcntl,
     ros_sys_path, ros_sys_path_at, ros_sys_readlink, ros_sys_readlinkat, ros_sys_absent,
-    ros_sys_forbidden, ros_sys_unshare, ros_sys_sigpending;
+    ros_sys_forbidden, ros_sys_unshare, ros_sys_setns, ros_sys_sigpending;
 
 // signal.c -----------------------------------------------------------------------------------
 

@@ -70,10 +70,17 @@ int64_t ros_sys_dup2(struct ros_group *group, uint64_t nr, struct ros_args *args
 
 int64_t ros_sys_unshare(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
-    int64_t result = ros_forward(group, nr, args);
+    enum { NEED_ONE_THREAD = CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM };
+    int64_t result = args->a[0] & NEED_ONE_THREAD ? ros_call_alone(group, nr, args)
+                                                  : ros_forward(group, nr, args);
     if (result == 0 && (args->a[0] & CLONE_FILES))
         group->private_files = true;
     return result;
+}
+
+int64_t ros_sys_setns(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    return ros_call_alone(group, nr, args);
 }
 
 // True if the string at `path` names the link to the program's own file.

@@ -42,6 +42,7 @@ static ros_handler *const handlers[] = {
     [__NR_prctl] = ros_sys_prctl,
     [__NR_seccomp] = ros_sys_seccomp,
     [__NR_unshare] = ros_sys_unshare,
+    [__NR_setns] = ros_sys_setns,
     // State of the Linux thread that an HRT thread does not have.
     [__NR_rseq] = ros_sys_absent,
     [__NR_modify_ldt] = ros_sys_absent,
