@@ -1,0 +1,50 @@
+"""A program that writes requests, states and frames itself instead of making system calls."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import HRT, Outcome
+
+SOURCE = Path(__file__).with_name("guests_hostile") / "channel.c"
+ROUNDS = "1000"
+CHANNELS = ["sync", "async"]
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
+    target = tmp_path_factory.mktemp("hostile") / "channel"
+    warnings = ["-Wall", "-Wextra", "-Werror"]
+    command = ["cc", "-std=gnu17", "-O2", *warnings, "-pthread", "-o", str(target), str(SOURCE)]
+    subprocess.run(command, check=True)
+    return str(target)
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_other_threads_calls_stay_right(
+    channel: str, seed: int, hostile: str, hrt: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    command = [hostile, "slot", str(seed), ROUNDS]
+    result = hrt(command, config=f"{HRT},channel={channel}", cwd=tmp_path)
+    expected = b"region found, ordinary calls made, wrong 0\n"
+    assert result == Outcome(0, expected, b""), "the result of an ordinary call is wrong"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_the_process_ends_by_its_own_doing(
+    channel: str, seed: int, hostile: str, hrt: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    command = [hostile, "all", str(seed), ROUNDS]
+    result = hrt(command, config=f"{HRT},channel={channel}", cwd=tmp_path, timeout=90)
+    assert b"internal error" not in result.stderr, "the core itself has crashed"
+    # A frame that makes the AeroKernel fault is an end in good order, too.
+    if result.status == 125:
+        assert b": exception in the AeroKernel (" in result.stderr
+    if not result.core_dumped:
+        assert {p.name for p in tmp_path.iterdir()} <= {"core"}
