@@ -6,7 +6,8 @@
 // end as it likes, by a signal of its own making at the latest.
 //
 // Numbers and arguments are such that no call that Linux executes does harm: no other processes,
-// no names of files, no memory that is mapped but a buffer for the purpose.
+// no names of files, no memory that is mapped but a buffer for the purpose (hence no getrandom: it
+// takes any length and fills what there is).
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -249,15 +250,13 @@ static void choose(uint64_t *random, uint32_t *nr, uint64_t arg[6])
         arg[2] = next(random);
         break;
     default: {
-        const uint32_t list[] = {SYS_poll,  SYS_epoll_wait, SYS_ioctl,     SYS_clock_gettime,
-                                 SYS_close, SYS_getrandom,  SYS_prlimit64, SYS_getrusage};
+        const uint32_t list[] = {SYS_poll,  SYS_epoll_wait, SYS_ioctl,    SYS_clock_gettime,
+                                 SYS_close, SYS_prlimit64,  SYS_getrusage};
         *nr = PICK(random, list);
         if (*nr == SYS_close)
             arg[0] = 400 + next(random) % 2000; // the core's own are among them
         else if (*nr == SYS_prlimit64)
             arg[0] = 0, arg[2] = 0, arg[3] = pointer(random);
-        else if (*nr == SYS_getrandom)
-            arg[0] = pointer(random), arg[1] = amount(random);
         else
             arg[0] = next(random) % 2 ? descriptor(random) : nowhere(random);
         break;
