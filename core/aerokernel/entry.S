@@ -67,6 +67,7 @@ ak_request:
     mov %r9, SLOT(ARGS + 40)
     mov %rcx, SLOT(SITE)
     mov %eax, SLOT(NR)
+    sfence                              // a poller reads what the program wrote past the cache, too
     movl $MV_SLOT_POSTED, SLOT(STATE)
     mov CONTROL(SPINS), %ecx
 1:  mov SLOT(STATE), %r11d

@@ -51,8 +51,9 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
     }
     (*ret)->frame->ring = ros.ring;
     ros.hybrid = true;
-    // The exit that was measured never entered the program's ring: that takes about as long again.
-    ros_channel_init(&config->channel, ros_space_control(), 2 * costs[1],
+    // The exit that was measured never entered the program's ring, which on a software KVM is most
+    // of it.
+    ros_channel_init(&config->channel, ros_space_control(), (ros.ring ? 3 : 1) * costs[1],
                      hvm_tsc_hz(&(*ret)->vcpu));
     ros_channel_begin(*ret, NULL, true);
     if (hvm_host_has_fsgsbase() && config->channel.mode != ROS_CHANNEL_ASYNC)

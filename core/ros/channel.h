@@ -88,7 +88,8 @@ bool ros_pollers_crowded(void);
 void ros_pollers_wait_turn(void);
 // End all pollers and wait until they are gone. There will be none until ros_pollers_reset().
 void ros_pollers_end(void);
-// In a forked child, where no poller is left, and when there shall be pollers again after their end.
+// In a forked child, where no poller is left, and when there shall be pollers again after their
+// end.
 void ros_pollers_reset(void);
 // Held across fork, so that the child finds nothing half changed.
 void ros_pollers_lock(void);

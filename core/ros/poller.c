@@ -27,26 +27,26 @@ enum {
     WAKE_US = 60,          // from a timer's end to looking
     RARE_US = 4000,        // calls further apart than this are better served by exits
     PREEMPTED_US = 100,    // a turn that took so long: somebody else has had the core
-    CONTENDED_US = 100000, // for so long afterwards no core counts as idle
+    LOST_MAX_US = 4000,    // after so much of that, beyond a fifth of the time, no core counts as
+    CONTENDED_US = 20000,  // idle for so long
     CREDIT_MAX_US = 10000,
-    TURN_US = 1000,        // how long groups that share cores with a poller go on before the next may
+    TURN_US = 1000,      // how long groups that share cores with a poller go on before the next may
     NO_CPU_US = 1000000, // until we look again whether there is a core for a poller
 };
 enum { TURN_MAX_NS = 5000000 };
-// Of an idle core's time, this share may be spent on looking in vain.
-enum { SHARE_NUMERATOR = 2, SHARE_DENOMINATOR = 5 };
-
-// With this value rt_tgsigqueueinfo(2) says that it is ros_poller_interrupt() that calls.
-static const char interrupt_mark;
+// Of an idle core's time, a third may be spent on looking in vain.
+enum { SHARE = 3 };
 
 struct poller {
     struct ros_group *block; // its memory: stacks, and what handlers want of a group
     uint32_t tid;
-    uint32_t wake; // futex: 0 while it sleeps
+    uint32_t wake;      // futex: 0 while it sleeps
+    uint32_t interrupt; // the SIGTRAP that comes is ours
     uint64_t rights;
     uint32_t avoid;          // the CPU that it keeps away from, plus 1
     int64_t credit;          // TSC cycles that it may still look
     uint64_t credit_at;      // TSC at which credit was last brought up to date
+    uint64_t lost, lost_at;  // TSC cycles during which it could not look, and when that was
     uint64_t contended_till; // TSC
     uint64_t gap;            // between bursts: what it expects at least, TSC cycles
     uint64_t last;           // TSC of the last answer
@@ -177,7 +177,7 @@ static bool serve(struct poller *me, struct ros_group *group)
     bool ours = READ_ONCE(group->rights) == me->rights &&
                 __atomic_load_n(&group->slot->state, __ATOMIC_ACQUIRE) == MV_SLOT_POSTED;
     if (ours) {
-        WRITE_ONCE(group->poller_tid, me->tid);
+        WRITE_ONCE(group->served_by, me);
         uint32_t state = answer(me, group);
         __atomic_store_n(&group->slot->state, state, __ATOMIC_RELEASE);
     }
@@ -193,10 +193,20 @@ static void account(struct poller *me, uint64_t now, bool looking)
     int64_t elapsed = (int64_t)(now - me->credit_at);
     me->credit_at = now;
     if (now > me->contended_till)
-        me->credit += elapsed * SHARE_NUMERATOR / SHARE_DENOMINATOR;
+        me->credit += elapsed / SHARE;
     if (looking)
         me->credit -= elapsed;
     me->credit = MIN(me->credit, (int64_t)us(CREDIT_MAX_US));
+}
+
+// Somebody else had the core for `time` cycles.
+static void lose(struct poller *me, uint64_t now, uint64_t time)
+{
+    uint64_t forgiven = (now - me->lost_at) / 5;
+    me->lost = time + (me->lost > forgiven ? me->lost - forgiven : 0);
+    me->lost_at = now;
+    if (me->lost > us(LOST_MAX_US))
+        me->contended_till = now + us(CONTENDED_US);
 }
 
 // A call came `gap` after the last answer. Gaps within a burst teach nothing; of the others the
@@ -283,13 +293,13 @@ static enum verdict look(struct poller *me, uint64_t *nap)
         }
         uint64_t now = rdtsc();
         if (!answered && now - before > us(PREEMPTED_US))
-            me->contended_till = now + us(CONTENDED_US);
+            lose(me, now, now - before);
         me->credit += (int64_t)(answered * set.exit_cycles);
         account(me, now, true);
         before = now;
-        if (READ_ONCE(set.waiting) && (now - set.turn_at > us(TURN_US) ||
-                                       (now - me->last > us(BURST_US) &&
-                                        now - set.turn_at > us(BURST_US))))
+        if (READ_ONCE(set.waiting) &&
+            (now - set.turn_at > us(TURN_US) ||
+             (now - me->last > us(BURST_US) && now - set.turn_at > us(BURST_US))))
             next_turn(now, 1);
         verdict = judge(me, now, nap);
     }
@@ -474,27 +484,36 @@ void ros_pollers_wait_turn(void)
     __atomic_sub_fetch(&set.waiting, 1, __ATOMIC_SEQ_CST);
 }
 
+static void interrupt(struct poller *poller, uint32_t pid)
+{
+    WRITE_ONCE(poller->interrupt, 1);
+    sys3(__NR_tgkill, pid, poller->tid, SIGTRAP);
+}
+
 void ros_pollers_end(void)
 {
     WRITE_ONCE(set.retiring, true);
     wake_all();
     for (unsigned i = 0; i < POLLERS_MAX; i++)
-        while (set.poller[i].block && __atomic_load_n(&set.poller[i].block->busy, __ATOMIC_ACQUIRE))
+        while (set.poller[i].block &&
+               __atomic_load_n(&set.poller[i].block->busy, __ATOMIC_ACQUIRE)) {
+            interrupt(&set.poller[i], set.poller[i].block->id.pid);
             sys0(__NR_sched_yield);
+        }
 }
 
 // ---- Signals -----------------------------------------------------------------------------------
 
 void ros_poller_interrupt(const struct ros_group *group)
 {
-    siginfo_t info = {.si_signo = SIGTRAP, .si_code = SI_QUEUE};
-    info.si_ptr = (void *)&interrupt_mark;
-    sys4(__NR_rt_tgsigqueueinfo, group->id.pid, READ_ONCE(group->poller_tid), SIGTRAP, &info);
+    struct poller *poller = READ_ONCE(group->served_by);
+    if (poller)
+        interrupt(poller, group->id.pid);
 }
 
 void ros_poller_signal(struct ros_group *self, int sig, siginfo_t *info, struct ucontext *uc)
 {
-    if (info->si_code == SI_QUEUE && info->si_ptr == &interrupt_mark) {
+    if (sig == SIGTRAP && __atomic_exchange_n(&self->poller->interrupt, 0, __ATOMIC_ACQ_REL)) {
         uint64_t rip = uc->uc_mcontext.rip;
         if (rip >= (uint64_t)ros_syscall_begin && rip < (uint64_t)ros_syscall_end)
             uc->uc_mcontext.rip = (uint64_t)ros_syscall_interrupted;

@@ -70,11 +70,11 @@ struct ros_group {
     struct hvm_vcpu vcpu;
     struct mv_frame *frame;
     struct mv_slot *slot;
-    uint32_t server;       // who acts for the group (channel.h)
-    uint32_t poller_tid;   // the poller, if it is one
-    uint64_t rights;       // pollers with the same number may act for the group; 0: none may
-    uint64_t rewrite;      // address behind a SYSCALL that the partner shall rewrite, or 0
-    struct poller *poller; // not NULL: this is no group but the memory of a poller
+    uint32_t server;          // who acts for the group (channel.h)
+    struct poller *served_by; // the poller that acted for it last
+    uint64_t rights;          // pollers with the same number may act for the group; 0: none may
+    uint64_t rewrite;         // address behind a SYSCALL that the partner shall rewrite, or 0
+    struct poller *poller;    // not NULL: this is no group but the memory of a poller
     char *tables_page, *ist_page;
     uint64_t window;
     uint64_t fs_base, gs_base; // the program's, as last loaded by ROS_LOAD or read

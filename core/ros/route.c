@@ -28,6 +28,7 @@ enum rule {
     TID,       // answered from what the core knows of the caller
     CLOCK,
     RUSAGE,
+    SMALL, // the second argument is a size
     PRLIMIT,
     FCNTL,
     IOCTL,
@@ -48,6 +49,7 @@ static const char *const conditions[] = {
     [TID] = "always",
     [CLOCK] = "if the clock is not a thread's own",
     [RUSAGE] = "if not for one thread",
+    [SMALL] = "up to 256 KiB",
     [PRLIMIT] = "if nothing is set",
     [FCNTL] = "for flags and duplicates, not for locks",
     [IOCTL] = "for FIONREAD, TCGETS, TIOCGWINSZ",
@@ -80,7 +82,7 @@ static const uint8_t rules[MV_ROUTES] = {
     [__NR_uname] = ANY,
     [__NR_sysinfo] = ANY,
     [__NR_getcwd] = ANY,
-    [__NR_getrandom] = ANY,
+    [__NR_getrandom] = SMALL,
     [__NR_prlimit64] = PRLIMIT,
     [__NR_getrlimit] = ANY,
     // Time.
@@ -153,7 +155,7 @@ const char *ros_route(uint64_t nr)
 // What a descriptor leads to, remembered until a call may have changed it. A kind that is out of
 // date (a descriptor closed behind our back, by io_uring say) costs time, not correctness: pipes
 // are asked not to wait, and a poller that waits can be interrupted.
-enum kind { KIND_UNKNOWN, KIND_FILE, KIND_PIPE, KIND_OTHER };
+enum kind { KIND_UNKNOWN, KIND_FILE, KIND_PIPE, KIND_PROC, KIND_OTHER };
 enum { KINDS_MAX = 1024 };
 static uint8_t kinds[KINDS_MAX];
 
@@ -163,7 +165,7 @@ void ros_route_forget(uint64_t first, uint64_t last)
         WRITE_ONCE(kinds[fd], KIND_UNKNOWN);
 }
 
-static bool is_local_disk(uint64_t fd)
+static enum kind kind_of_file(uint64_t fd)
 {
     enum { XFS = 0x58465342 };
     struct {
@@ -171,7 +173,7 @@ static bool is_local_disk(uint64_t fd)
         char rest[256];
     } fs;
     if (sys2(__NR_fstatfs, fd, &fs))
-        return false;
+        return KIND_OTHER;
     switch (fs.type) {
     case EXT4_SUPER_MAGIC:
     case BTRFS_SUPER_MAGIC:
@@ -182,9 +184,12 @@ static bool is_local_disk(uint64_t fd)
     case RAMFS_MAGIC:
     case HUGETLBFS_MAGIC:
     case XFS:
-        return true;
+        return KIND_FILE;
+    case PROC_SUPER_MAGIC:
+        return KIND_PROC;
     default:
-        return false; // over a network, in a user's process, or made by the kernel as it is read
+        return KIND_OTHER; // over a network, in a user's process, or made by the kernel as it is
+                           // read
     }
 }
 
@@ -202,9 +207,9 @@ static enum kind find_kind(uint64_t fd)
         return KIND_UNKNOWN;
     if (S_ISFIFO(st.stx_mode))
         return KIND_PIPE;
-    bool local =
-        S_ISREG(st.stx_mode) ? is_local_disk(fd) : S_ISCHR(st.stx_mode) && is_memory_device(&st);
-    return local ? KIND_FILE : KIND_OTHER;
+    if (S_ISREG(st.stx_mode))
+        return kind_of_file(fd);
+    return S_ISCHR(st.stx_mode) && is_memory_device(&st) ? KIND_FILE : KIND_OTHER;
 }
 
 static enum kind kind_of(uint64_t fd)
@@ -328,6 +333,8 @@ static bool arguments_may(enum rule rule, const struct ros_args *args)
         return clock_may(args->a[0]);
     case RUSAGE:
         return (int32_t)args->a[0] != RUSAGE_THREAD;
+    case SMALL:
+        return args->a[1] <= TRANSFER_MAX;
     case PRLIMIT:
         return args->a[2] == 0;
     case FCNTL:
@@ -367,8 +374,9 @@ int64_t ros_route_call(struct ros_group *poller, struct ros_group *caller, uint6
         result = ros_call(rule == OWN_STATE ? caller : poller, nr, args);
     else
         return ROS_REFUSED;
-    // Interrupted for the partner's sake: nothing has happened yet.
-    return result == ROS_INTERRUPTED || result == -EINTR ? ROS_REFUSED : result;
+    // Interrupted for the partner's sake: nothing has happened yet. Close is the exception.
+    bool interrupted = result == ROS_INTERRUPTED || (result == -EINTR && rule != CLOSE);
+    return interrupted ? ROS_REFUSED : result;
 }
 
 // ---- Rights ------------------------------------------------------------------------------------
@@ -423,6 +431,10 @@ bool ros_route_changes_rights(uint64_t nr, const struct ros_args *args)
         return true;
     case __NR_prctl:
         return !prctl_is_harmless(args->a[0]);
+    case __NR_write: // of a security label, to /proc/thread-self/attr
+    case __NR_writev:
+    case __NR_pwrite64:
+        return kind_of((uint32_t)args->a[0]) == KIND_PROC;
     case __NR_close_range:
         return args->a[2] != 0; // CLOSE_RANGE_UNSHARE: a descriptor table of its own
     default:

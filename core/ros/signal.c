@@ -84,7 +84,7 @@ static bool in_range(uint64_t rip, const char *from, const char *to)
 static void hold_sync(struct ros_group *group, int sig, const siginfo_t *info)
 {
     group->sync_info[sync_index(sig)] = *info;
-    group->pending_sync |= SIGBIT(sig);
+    __atomic_or_fetch(&group->pending_sync, SIGBIT(sig), __ATOMIC_RELAXED);
 }
 
 void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
@@ -365,7 +365,7 @@ int64_t ros_sys_sigaction(struct ros_group *group, uint64_t nr, struct ros_args 
         if (err)
             group->sighand->action[sig] = old;
         else if (new.handler == HANDLER_IGNORE)
-            group->pending_sync &= ~SIGBIT(sig);
+            __atomic_and_fetch(&group->pending_sync, ~SIGBIT(sig), __ATOMIC_RELAXED); // on a poller
     }
     mv_unlock(&group->sighand->lock);
     if (!err && args->a[2] && ros_copy_out(args->a[2], &old, sizeof(old)))

@@ -15,6 +15,13 @@
 // Highest hint that does not ask for addresses beyond the HRT's 4-level paging.
 #define HINT_END (1ULL << 47)
 
+// True if Linux may do something with the range. Any other it refuses, and the page tables, which
+// also hold the AeroKernel's own pages, must not hear of it.
+static bool is_possible(uint64_t start, uint64_t size)
+{
+    return size <= TASK_END && start <= TASK_END - size;
+}
+
 int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     uint64_t address = args->a[0], size = args->a[1], prot = args->a[2], flags = args->a[3];
@@ -26,7 +33,7 @@ int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args
             return -ENOMEM;
         args->a[0] = 0;
     }
-    if (!fixed && !(prot & PROT_EXEC))
+    if (!is_possible(fixed ? address : 0, size) || (!fixed && !(prot & PROT_EXEC)))
         return ros_forward(group, nr, args); // free memory is not executable already
     ros_space_lock();
     if (flags & MAP_FIXED)
@@ -42,6 +49,8 @@ int64_t ros_sys_munmap(struct ros_group *group, uint64_t nr, struct ros_args *ar
 {
     if (mv_region_touches(args->a[0], args->a[1]))
         return -EINVAL;
+    if (!is_possible(args->a[0], args->a[1]))
+        return ros_forward(group, nr, args);
     ros_space_lock();
     ros_space_forbid_execute(args->a[0], args->a[1]);
     int64_t result = ros_forward(group, nr, args);
@@ -54,6 +63,8 @@ int64_t ros_sys_mprotect(struct ros_group *group, uint64_t nr, struct ros_args *
     uint64_t start = args->a[0], size = args->a[1];
     if (mv_region_touches(start, size))
         return -ENOMEM;
+    if (!is_possible(start, size))
+        return ros_forward(group, nr, args);
     ros_space_lock();
     if (!(args->a[2] & PROT_EXEC))
         ros_space_forbid_execute(start, size);
@@ -70,6 +81,9 @@ int64_t ros_sys_mremap(struct ros_group *group, uint64_t nr, struct ros_args *ar
     bool fixed = flags & MREMAP_FIXED;
     if (mv_region_touches(from, old_size) || (fixed && mv_region_touches(args->a[4], new_size)))
         return -EINVAL;
+    if (!is_possible(from, old_size) || (fixed && !is_possible(args->a[4], new_size)) ||
+        !is_possible(0, new_size))
+        return ros_forward(group, nr, args);
     ros_space_lock();
     bool executable = ros_space_executable(from);
     ros_space_forbid_execute(from, old_size);
