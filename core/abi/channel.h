@@ -41,7 +41,7 @@ struct mv_slot {
 
 // What the ROS side tells all virtual CPUs.
 struct mv_control {
-    uint32_t open;  // pollers that are looking at the slots now; 0: ask the asynchronous way
+    uint32_t open;  // a poller is looking at the slots now; 0: ask the asynchronous way
     uint32_t spins; // turns of the HRT's waiting loop before it gives a request up
     uint8_t padding[MV_CONTROL_ROUTES - 8];
     uint8_t route[MV_ROUTES]; // by system call: not 0 if a poller may be able to answer

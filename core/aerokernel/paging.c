@@ -82,22 +82,19 @@ int ak_map_page(struct ak_paging *paging, uint64_t va, uint64_t gpa, unsigned ac
 int ak_map_window(struct ak_paging *paging, uint64_t va, uint64_t gpa, uint64_t size)
 {
     for (uint64_t end = va + size; va < end;) {
-        uint64_t *directory = entry_at(paging, va, SHIFT_DIRECTORY, true);
-        if (!directory)
-            return -ENOMEM;
         bool whole = va % LEAF_SIZE == 0 && end - va >= LEAF_SIZE;
         uint64_t step = whole ? LEAF_SIZE : PAGE_SIZE;
-        if (whole && !(*directory & PTE_PRESENT)) {
-            WRITE_ONCE(*directory, gpa | DATA_BITS | PTE_LARGE);
-        } else if (!whole) {
-            uint64_t *entry = entry_at(paging, va, SHIFT_PAGE, true);
-            if (!entry)
-                return -ENOMEM;
+        uint64_t *entry = entry_at(paging, va, whole ? SHIFT_DIRECTORY : SHIFT_PAGE, true);
+        if (!entry)
+            return -ENOMEM;
+        // To the end of this table, or of what can be mapped in such steps.
+        do {
             if (!(*entry & PTE_PRESENT))
-                WRITE_ONCE(*entry, gpa | DATA_BITS);
-        }
-        va += step;
-        gpa += step;
+                WRITE_ONCE(*entry, gpa | DATA_BITS | (whole ? PTE_LARGE : 0));
+            entry++;
+            va += step;
+            gpa += step;
+        } while ((uint64_t)entry % PAGE_SIZE && end - va >= step && (whole || va % LEAF_SIZE));
     }
     return 0;
 }

@@ -102,9 +102,11 @@ void ros_channel_release(struct ros_group *group)
 
 bool ros_channel_collect(struct ros_group *group, int64_t *result)
 {
-    bool answered = READ_ONCE(group->slot->state) == MV_SLOT_ANSWERED;
+    uint32_t state = READ_ONCE(group->slot->state);
+    bool answered = state == MV_SLOT_ANSWERED;
     *result = READ_ONCE(group->slot->result);
     WRITE_ONCE(group->slot->state, MV_SLOT_FREE);
+    group->timed_out = state == MV_SLOT_POSTED && !group->signal_pending;
     return answered;
 }
 
@@ -113,8 +115,10 @@ void ros_channel_missed(struct ros_group *group, uint64_t nr)
     if (!group->rights || !ros_route(nr))
         return;
     ros_pollers_want(group);
-    // A poller was looking and did not see us: we keep it from its core. Fewer of us at a time get
-    // more done than all.
-    if (ros_pollers_crowded() && !group->signal_pending)
+    if (!group->timed_out)
+        return;
+    ros_pollers_timed_out();
+    // If it is we who keep the poller from its core, fewer of us at a time get more done.
+    if (ros_pollers_crowded())
         ros_pollers_wait_turn();
 }

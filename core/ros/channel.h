@@ -80,6 +80,8 @@ void ros_pollers_init(const struct ros_channel_config *config, struct mv_control
                       uint64_t exit_cycles, uint64_t tsc_hz);
 // Wake or make a poller for this group, if that is worth it.
 void ros_pollers_want(struct ros_group *group);
+// A request was taken back since no poller took it in time.
+void ros_pollers_timed_out(void);
 // A virtual CPU enters the guest (1) or has left it (-1).
 void ros_pollers_count_running(int change);
 // True if the virtual CPUs in the guest leave the pollers that are looking no core.

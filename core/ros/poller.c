@@ -22,13 +22,14 @@ enum { POLLERS_MAX = 16 };
 
 // In microseconds.
 enum {
-    BURST_US = 20,         // a call so soon after the last one belongs to the same burst
-    NAP_MIN_US = 100,      // a shorter sleep is not worth the timer
-    WAKE_US = 60,          // from a timer's end to looking
-    RARE_US = 4000,        // calls further apart than this are better served by exits
-    PREEMPTED_US = 100,    // a turn that took so long: somebody else has had the core
-    LOST_MAX_US = 4000,    // after so much of that, beyond a fifth of the time, no core counts as
-    CONTENDED_US = 20000,  // idle for so long
+    BURST_US = 20,        // a call so soon after the last one belongs to the same burst
+    NAP_MIN_US = 100,     // a shorter sleep is not worth the timer
+    WAKE_US = 60,         // from a timer's end to looking
+    RARE_US = 4000,       // calls further apart than this are better served by exits
+    PREEMPTED_US = 100,   // a turn that took so long: somebody else has had the core
+    TIMEOUT_US = 500,     // what a request that was not taken in time says about us
+    LOST_MAX_US = 4000,   // after so much of that, beyond a fifth of the time, no core counts as
+    CONTENDED_US = 20000, // idle for so long
     CREDIT_MAX_US = 10000,
     TURN_US = 1000,      // how long groups that share cores with a poller go on before the next may
     NO_CPU_US = 1000000, // until we look again whether there is a core for a poller
@@ -65,6 +66,8 @@ static struct {
     uint64_t not_before; // TSC before which none is to be woken
     bool retiring;
     unsigned cpus_allowed; // to the process, when it started
+    uint32_t looking;      // pollers that look at the slots
+    uint32_t timeouts;     // requests that were not taken in time, since a poller last asked
     uint32_t running;      // groups whose virtual CPU is in the guest
     uint32_t waiting;      // partners that wait for their turn
     uint32_t turn;         // futex: changes when one may go on
@@ -94,7 +97,7 @@ void ros_pollers_reset(void)
     for (unsigned i = 0; i < POLLERS_MAX; i++)
         if (set.poller[i].block)
             set.poller[i].block->busy = 0;
-    set.running = set.waiting = 0;
+    set.looking = set.timeouts = set.running = set.waiting = 0;
     set.missed_at = 0;
     set.not_before = 0;
     set.retiring = false;
@@ -196,7 +199,8 @@ static void account(struct poller *me, uint64_t now, bool looking)
         me->credit += elapsed / SHARE;
     if (looking)
         me->credit -= elapsed;
-    me->credit = MIN(me->credit, (int64_t)us(CREDIT_MAX_US));
+    // Not below either: time in which it was kept from looking is no debt.
+    me->credit = MIN(MAX(me->credit, -(int64_t)us(CREDIT_MAX_US)), (int64_t)us(CREDIT_MAX_US));
 }
 
 // Somebody else had the core for `time` cycles.
@@ -278,10 +282,12 @@ static enum verdict look(struct poller *me, uint64_t *nap)
     enum { TURNS = 16 };
     uint64_t before = rdtsc();
     account(me, before, false);
-    __atomic_add_fetch(&set.control->open, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&set.looking, 1, __ATOMIC_SEQ_CST);
     enum verdict verdict = LOOK_ON;
     while (verdict == LOOK_ON && !retired(me)) {
         uint64_t answered = 0;
+        if (!READ_ONCE(set.control->open)) // we begin, or have been taken for lost
+            WRITE_ONCE(set.control->open, 1);
         for (unsigned turn = 0; turn < TURNS; turn++) {
             if (!serve_all(me, &answered)) {
                 __builtin_ia32_pause();
@@ -292,6 +298,8 @@ static enum verdict look(struct poller *me, uint64_t *nap)
             me->last = now;
         }
         uint64_t now = rdtsc();
+        if (READ_ONCE(set.timeouts) && __atomic_exchange_n(&set.timeouts, 0, __ATOMIC_RELAXED))
+            lose(me, now, us(TIMEOUT_US));
         if (!answered && now - before > us(PREEMPTED_US))
             lose(me, now, now - before);
         me->credit += (int64_t)(answered * set.exit_cycles);
@@ -303,7 +311,8 @@ static enum verdict look(struct poller *me, uint64_t *nap)
             next_turn(now, 1);
         verdict = judge(me, now, nap);
     }
-    __atomic_sub_fetch(&set.control->open, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_sub_fetch(&set.looking, 1, __ATOMIC_SEQ_CST) == 0)
+        __atomic_store_n(&set.control->open, 0, __ATOMIC_SEQ_CST);
     if (READ_ONCE(set.waiting))
         next_turn(rdtsc(), INT32_MAX);
     // Somebody may have posted before he could see that.
@@ -330,11 +339,15 @@ static void poller_main(void *block)
             break;
         if (verdict == SLEEP && me->credit < 0)
             WRITE_ONCE(set.not_before, rdtsc() + us(CONTENDED_US));
+        uint64_t begin = rdtsc();
         struct __kernel_timespec time = {.tv_nsec = (long long)(nap * 1000 / set.us)};
         WRITE_ONCE(me->wake, 0);
         sys4(__NR_futex, &me->wake, FUTEX_WAIT_PRIVATE, 0, verdict == NAP ? &time : NULL);
+        uint64_t now = rdtsc();
         if (READ_ONCE(me->wake)) // woken, since a call could not wait
-            learn(me, rdtsc() - me->last);
+            learn(me, now - me->last);
+        else if (now - begin > nap + us(PREEMPTED_US))
+            lose(me, now, now - begin - nap);
         if (verdict == SLEEP)
             me->last = rdtsc();
     }
@@ -456,10 +469,26 @@ void ros_pollers_want(struct ros_group *group)
     WRITE_ONCE(set.missed_at, now);
     if (set.mode == ROS_CHANNEL_AUTO && now - missed > us(RARE_US))
         return;
-    if (READ_ONCE(set.control->open) >= set.max)
+    if (READ_ONCE(set.looking) >= set.max)
         return;
     mv_lock(&set.lock);
     wake_or_make(group, now);
+    mv_unlock(&set.lock);
+}
+
+void ros_pollers_timed_out(void)
+{
+    struct ros_cpus cpus;
+    unsigned own;
+    // Until the poller runs again nobody needs to wait for it.
+    WRITE_ONCE(set.control->open, 0);
+    __atomic_add_fetch(&set.timeouts, 1, __ATOMIC_RELAXED);
+    // It may be our CPU that it waits for: the virtual CPU has moved since it was placed.
+    mv_lock(&set.lock);
+    if (choose_cpus(&cpus, &own))
+        for (unsigned i = 0; i < set.max; i++)
+            if (set.poller[i].block && READ_ONCE(set.poller[i].block->busy))
+                place(&set.poller[i], &cpus, own);
     mv_unlock(&set.lock);
 }
 
@@ -470,8 +499,8 @@ void ros_pollers_count_running(int change)
 
 bool ros_pollers_crowded(void)
 {
-    unsigned open = set.control ? READ_ONCE(set.control->open) : 0;
-    return open && READ_ONCE(set.running) + open >= set.cpus_allowed;
+    unsigned looking = READ_ONCE(set.looking);
+    return looking && READ_ONCE(set.running) + looking >= set.cpus_allowed;
 }
 
 void ros_pollers_wait_turn(void)
@@ -479,7 +508,7 @@ void ros_pollers_wait_turn(void)
     uint32_t turn = __atomic_load_n(&set.turn, __ATOMIC_ACQUIRE);
     struct __kernel_timespec time = {.tv_nsec = TURN_MAX_NS};
     __atomic_add_fetch(&set.waiting, 1, __ATOMIC_SEQ_CST);
-    if (READ_ONCE(set.control->open))
+    if (READ_ONCE(set.looking))
         sys4(__NR_futex, &set.turn, FUTEX_WAIT_PRIVATE, turn, &time);
     __atomic_sub_fetch(&set.waiting, 1, __ATOMIC_SEQ_CST);
 }

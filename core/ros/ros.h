@@ -71,6 +71,7 @@ struct ros_group {
     struct mv_frame *frame;
     struct mv_slot *slot;
     uint32_t server;          // who acts for the group (channel.h)
+    bool timed_out;           // the request that was collected last had not been taken
     struct poller *served_by; // the poller that acted for it last
     uint64_t rights;          // pollers with the same number may act for the group; 0: none may
     uint64_t rewrite;         // address behind a SYSCALL that the partner shall rewrite, or 0

@@ -143,10 +143,15 @@ int ros_space_make_window(unsigned id, struct ros_group *group)
 // Index of the first window that ends above the address.
 static unsigned window_above(uint64_t address)
 {
-    unsigned i = 0;
-    while (i < space.count && space.windows[i].va + space.windows[i].size <= address)
-        i++;
-    return i;
+    unsigned low = 0, high = space.count;
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        if (space.windows[middle].va + space.windows[middle].size <= address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
 // The window sizes grow with what is merged already and shrink when guest physical space or
