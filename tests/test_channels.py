@@ -125,6 +125,55 @@ def test_signals_among_calls(
     compare([program], channel, directory)
 
 
+SITES = [
+    "shapes",
+    "behind",
+    "neighbours",
+    "moved",
+    "replaced",
+    "threads",
+    "many",
+    "steps",
+    "GS",
+    "MDWE",
+]
+REWRITTEN = {
+    "copied": "a place that makes many calls is rewritten to code that depends on its address",
+    "bytes": "a place that makes many calls is rewritten",
+    "constant": "the instruction behind a call is copied when its place is rewritten",
+}
+
+
+@pytest.mark.parametrize("trial", SITES)
+@pytest.mark.parametrize("mode", ["sync", "auto"])
+def test_places_of_calls(
+    mode: str, trial: str, guest: Callable[..., str], hrt: Callable[..., Outcome], directory: Path
+) -> None:
+    compare([guest("sites"), trial], f"{HRT},channel={mode}", directory)
+
+
+@pytest.mark.parametrize("trial", REWRITTEN)
+def test_known_differences(
+    trial: str,
+    guest: Callable[..., str],
+    hrt: Callable[..., Outcome],
+    directory: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    request.applymarker(pytest.mark.xfail(reason=REWRITTEN[trial], strict=False))
+    compare([guest("sites"), trial], f"{HRT},channel=sync", directory)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async", "auto"])
+def test_signals_to_the_process(
+    mode: str, guest: Callable[..., str], hrt: Callable[..., Outcome], directory: Path
+) -> None:
+    program = guest("poller_signals")
+    if b"missing: pseudo-terminals" in natively((program,), directory).stdout:
+        pytest.skip("no pseudo-terminals")
+    compare([program], f"{HRT},channel={mode}", directory)
+
+
 # Argument vectors; the first word is looked up in PATH.
 PROGRAMS: dict[str, list[str]] = {
     "bash": [

@@ -37,6 +37,7 @@ MODES = {
     "rights_process": [
         "own state",
         "children",
+        "bare threads",
         "vfork",
         "inheritance",
         "exec from a thread",

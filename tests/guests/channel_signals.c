@@ -6,6 +6,7 @@
 #include "guest.h"
 
 #include <fcntl.h>
+#include <link.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -213,6 +214,43 @@ static uint64_t draw(uint64_t *random)
     return *random;
 }
 
+// A handler is entered from the program's code, wherever its thread has been in truth.
+static struct {
+    uint64_t from, to;
+} code[64];
+static unsigned codes;
+
+static int note_code(struct dl_phdr_info *info, size_t size, void *data)
+{
+    (void)size, (void)data;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        if (header->p_type == PT_LOAD && header->p_flags & PF_X && codes < COUNT(code)) {
+            code[codes].from = info->dlpi_addr + header->p_vaddr;
+            code[codes].to = code[codes].from + header->p_memsz;
+            codes++;
+        }
+    }
+    return 0;
+}
+
+static bool is_code(uint64_t rip)
+{
+    for (unsigned i = 0; i < codes; i++)
+        if (rip >= code[i].from && rip < code[i].to)
+            return true;
+    return false;
+}
+
+static void check_context(const ucontext_t *context)
+{
+    const greg_t *regs = context->uc_mcontext.gregs;
+    char here;
+    check(CONTEXT, is_code((uint64_t)regs[REG_RIP]));
+    // All handlers run on the stack that they have interrupted, below its red zone.
+    check(CONTEXT, (char *)regs[REG_RSP] - &here >= 128 && (char *)regs[REG_RSP] - &here < 65536);
+}
+
 static void mess_up(void)
 {
     uint32_t mxcsr;
@@ -244,7 +282,7 @@ static void calls_in_handler(void)
 static void on_queued(int sig, siginfo_t *info, void *context)
 {
     int which = sig - SIGRTMIN - 1;
-    (void)context;
+    check_context(context);
     self->depth++;
     self->nested += self->depth > 1;
     self->any++;
@@ -262,7 +300,8 @@ static void on_queued(int sig, siginfo_t *info, void *context)
 // Another signal may come in the middle of this one, and it of itself.
 static void on_alarm(int sig, siginfo_t *info, void *context)
 {
-    (void)sig, (void)context;
+    (void)sig;
+    check_context(context);
     if (self)
         self->any++;
     check(CONTEXT, info->si_code == SI_KERNEL);
@@ -273,7 +312,8 @@ static void on_alarm(int sig, siginfo_t *info, void *context)
 
 static void on_outside(int sig, siginfo_t *info, void *context)
 {
-    (void)sig, (void)context;
+    (void)sig;
+    check_context(context);
     if (self)
         self->any++;
     check(CONTEXT, info->si_code == SI_QUEUE && info->si_pid != process);
@@ -549,6 +589,7 @@ int main(int argc, char **argv)
     process = getpid();
     parent = getppid();
     avx = __builtin_cpu_supports("avx");
+    dl_iterate_phdr(note_code, NULL);
     NEED(chdir("/") == 0);
     file = mkostemp(file_path, O_CLOEXEC);
     NEED(file >= 0 && write(file, "abcdefghijklmnopqrstuvwxyz", 26) == 26);

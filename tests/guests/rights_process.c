@@ -8,6 +8,7 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <sys/resource.h>
+#include <sys/utsname.h>
 
 // ---- What a thread has for itself ----
 
@@ -177,7 +178,7 @@ static long bare(long nr, long a, long b, long c)
 struct child {
     pid_t parent, self; // self: what clone() wrote for the parent
     volatile unsigned long wrong, done;
-    bool own_rights, own_directory, own_files;
+    bool own_rights, own_directory, own_files, own_name;
     char stack[16384] __attribute__((aligned(16)));
 };
 
@@ -294,6 +295,93 @@ static void children(void)
             NEED(pthread_join(threads[i], NULL) == 0);
         parent_lives(NULL);
         say("parent", "wrong %lu", parents_wrong);
+    }
+}
+
+// ---- Threads made without the C library, which share less than others ----
+
+static volatile int bare_ends; // cleared by Linux when the thread has ended
+
+static bool host_is(const char *expected)
+{
+    struct utsname name;
+    unsigned i = 0;
+    if (bare(SYS_uname, (long)&name, 0, 0) != 0)
+        return false;
+    while (expected[i] && name.nodename[i] == expected[i])
+        i++;
+    return !expected[i] && !name.nodename[i];
+}
+
+static int bare_thread(void *arg)
+{
+    struct child *child = arg;
+    for (int i = 0; i < 3 * times; i++) {
+        if (i == times) {
+            if (child->own_directory)
+                child->wrong += bare(SYS_chdir, (long)there, 0, 0) != 0;
+            if (child->own_files)
+                child->wrong += bare(SYS_close, 60, 0, 0) != 0;
+            if (child->own_name)
+                child->wrong += bare(SYS_sethostname, (long)"second", 6, 0) != 0;
+        }
+        bool different = i >= times;
+        child->wrong += bare(SYS_getpid, 0, 0, 0) != child->parent;
+        child->wrong += bare(SYS_access, (long)"mark", F_OK, 0) !=
+                        (different && child->own_directory ? 0 : -ENOENT);
+        child->wrong +=
+            bare(SYS_lseek, 60, 0, SEEK_CUR) != (different && child->own_files ? -EBADF : 5);
+        child->wrong += !host_is(different && child->own_name ? "second" : "first");
+    }
+    child->done++;
+    return 0;
+}
+
+static void bare_threads(void)
+{
+    static const struct {
+        const char *name;
+        int flags;
+    } kinds[] = {
+        {"all shared", CLONE_FS | CLONE_FILES},
+        {"own directory", CLONE_FILES},
+        {"own descriptors", CLONE_FS},
+        {"own directory and descriptors", 0},
+        {"own host name", CLONE_FS | CLONE_FILES | CLONE_NEWUTS},
+        {"own network", CLONE_FS | CLONE_FILES | CLONE_NEWNET},
+    };
+    static struct child child;
+    char path[300];
+    if (missing(geteuid() != 0, "root") || missing(unshare(CLONE_NEWUTS) != 0, "UTS namespaces"))
+        return;
+    NEED(sethostname("first", 5) == 0);
+    make_directory("there", 0, 0, 0755);
+    make_file("there/mark", "x", 0, 0, 0644);
+    make_file("file", "0123456789", 0, 0, 0644);
+    in_directory(there, "there");
+    NEED(chdir(directory) == 0);
+    int fd = open(in_directory(path, "file"), O_RDONLY);
+    NEED(dup2(fd, 60) == 60 && lseek(60, 5, SEEK_SET) == 5);
+    warm();
+    for (unsigned i = 0; i < COUNT(kinds); i++) {
+        int flags = CLONE_VM | CLONE_THREAD | CLONE_SIGHAND | CLONE_SYSVSEM | CLONE_CHILD_CLEARTID |
+                    kinds[i].flags;
+        unsigned long wrong = 0;
+        child.parent = getpid();
+        child.wrong = child.done = 0;
+        child.own_directory = !(flags & CLONE_FS);
+        child.own_files = !(flags & CLONE_FILES);
+        child.own_name = flags & CLONE_NEWUTS;
+        bare_ends = 1;
+        NEED(clone(bare_thread, child.stack + sizeof(child.stack), flags, &child, NULL, NULL,
+                   &bare_ends) > 0);
+        do {
+            wrong += access("mark", F_OK) != -1;
+            wrong += lseek(60, 0, SEEK_CUR) != 5;
+            wrong += !host_is("first");
+        } while (bare_ends);
+        say(kinds[i].name, "wrong %lu, in the thread %lu, done %lu", wrong, child.wrong,
+            child.done);
     }
 }
 
@@ -538,6 +626,7 @@ int main(int argc, char **argv)
     static const struct mode modes[] = {
         {"own state", own_state, false},
         {"children", children, false},
+        {"bare threads", bare_threads, false},
         {"vfork", vforks, false},
         {"inheritance", inheritance, false},
         {"exec from a thread", exec_from_thread, false},
