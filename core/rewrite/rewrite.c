@@ -359,25 +359,24 @@ void rw_rewrite(uint64_t after)
     mv_unlock(&rw.lock);
 }
 
-// Many arrivals behind the SYSCALL mean that the program jumps there: then a trap at the SYSCALL
-// is the lesser evil.
-static void restore(struct site *site)
+static void restore(struct site *site, enum state state)
 {
     mv_lock(&rw.lock);
     ros_space_lock();
     if (site->state == SITE_REWRITTEN && is_in_force(site)) {
         WRITE_ONCE(site->state, SITE_CHANGING);
         replace(site, site->original);
-        WRITE_ONCE(site->state, SITE_HOPELESS);
+        WRITE_ONCE(site->state, state);
     }
     ros_space_unlock();
     mv_unlock(&rw.lock);
 }
 
-void rw_restore_all(void)
+void rw_restore(uint64_t start, uint64_t size)
 {
     for (unsigned i = 0; i < site_count(); i++)
-        restore(&rw.site[i]);
+        if (ranges_overlap(rw.site[i].at, JUMP_BYTES, start, size))
+            restore(&rw.site[i], SITE_NONE);
 }
 
 // ---- Addresses ---------------------------------------------------------------------------------
@@ -406,8 +405,9 @@ uint64_t rw_trapped(uint64_t rip)
     struct site *site = site_at(rip - SYSCALL_BYTES);
     if (site && site->stub && is_in_force(site)) {
         uint64_t to = site->stub + STUB_AFTER;
+        // The program jumps there: then a trap at the SYSCALL is the lesser evil.
         if (__atomic_add_fetch(&site->misfires, 1, __ATOMIC_RELAXED) == MISFIRES_MAX)
-            restore(site);
+            restore(site, SITE_HOPELESS);
         return to;
     }
     site = site_at(rip);

@@ -37,8 +37,8 @@ bool rw_in_stub(uint64_t rip);
 // The SYSCALL instruction of the stub that rip is in.
 uint64_t rw_syscall_of(uint64_t rip);
 
-// Put all sites back, before the program goes on natively. No other group may be alive.
-void rw_restore_all(void);
+// Put all sites of a range back: before the program moves or writes its code, or goes on natively.
+void rw_restore(uint64_t start, uint64_t size);
 
 // Held across fork, so that the child finds nothing half changed.
 void rw_lock(void);

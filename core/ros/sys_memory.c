@@ -10,6 +10,7 @@
 #include <linux/mman.h>
 
 #include "base/region.h"
+#include "rewrite/rewrite.h"
 #include "ros/ros.h"
 
 // Highest hint that does not ask for addresses beyond the HRT's 4-level paging.
@@ -65,6 +66,8 @@ int64_t ros_sys_mprotect(struct ros_group *group, uint64_t nr, struct ros_args *
         return -ENOMEM;
     if (!is_possible(start, size))
         return ros_forward(group, nr, args);
+    if (args->a[2] & PROT_WRITE)
+        rw_restore(start, size);
     ros_space_lock();
     if (!(args->a[2] & PROT_EXEC))
         ros_space_forbid_execute(start, size);
@@ -84,6 +87,7 @@ int64_t ros_sys_mremap(struct ros_group *group, uint64_t nr, struct ros_args *ar
     if (!is_possible(from, old_size) || (fixed && !is_possible(args->a[4], new_size)) ||
         !is_possible(0, new_size))
         return ros_forward(group, nr, args);
+    rw_restore(from, old_size); // jumps to stubs are relative
     ros_space_lock();
     bool executable = ros_space_executable(from);
     ros_space_forbid_execute(from, old_size);
