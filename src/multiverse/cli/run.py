@@ -71,10 +71,10 @@ def cpu_mask(context: click.Context, parameter: click.Parameter, value: str | No
     """CPUs as taskset and the kernel write them, turned into a mask; 0 if none are given."""
     mask = 0
     for part in value.split(",") if value is not None else ():
-        first, _, last = part.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal():
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             raise click.BadParameter(f"{value!r} is not a list of CPUs such as 0,2-3")
-        low, high = int(first), int(last or first)
+        low, high = int(first), int(last if dash else first)
         if low > high or high >= CPUS_MAX:
             raise click.BadParameter(f"{part!r} is not a range of CPUs below {CPUS_MAX}")
         mask |= (1 << (high + 1)) - (1 << low)
