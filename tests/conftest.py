@@ -29,6 +29,8 @@ hypothesis.settings.register_profile("multiverse", deadline=None)
 hypothesis.settings.load_profile("multiverse")
 
 GUESTS = Path(__file__).with_name("guests")
+# Guests that have test files of their own, which run them over each event channel.
+APART = ("channel_signals", "poller_signals", "rights_", "sites")
 HRT = "require=1,quiet=1"  # a silent native fallback never passes as an HRT
 PR_SET_CHILD_SUBREAPER = 36
 GRACE = 10.0  # seconds that processes of a run may outlive its first process

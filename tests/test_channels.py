@@ -52,7 +52,7 @@ GUESTS = [
     "timer_storm",
     "vfork_exec",
 ]
-STATIC = ["registers", "signals", "threads"]
+STATIC = ["channel_signals", "registers", "signals", "threads"]
 
 
 @functools.cache

@@ -92,6 +92,15 @@ def test_rights(
     compare(same, guest(name), mode, open_directory, channel)
 
 
+@pytest.mark.parametrize("name", MODES)
+def test_forked_and_static(
+    name: str, guest: Callable[..., str], same: Callable[..., Outcome]
+) -> None:
+    """Without arguments each mode runs in a child, which makes its machine anew."""
+    result = same([guest(name, "-static", "-no-pie")])
+    assert b"NEED failed" not in result.stdout, "the guest's own assumptions do not hold here"
+
+
 # Linux counts a worker that KVM starts in the process as one of its threads.
 NOT_ALONE = "KVM's own worker is a thread of the process"
 DIFFERENT = [
