@@ -82,6 +82,12 @@ int mv_fd_lowest_owned(unsigned first, unsigned last)
     return lowest;
 }
 
+void mv_fds_forget(void)
+{
+    while (owner_count)
+        *owners[--owner_count] = -1;
+}
+
 void mv_fds_lock(void)
 {
     mv_lock(&owners_lock);

@@ -21,6 +21,9 @@ int mv_fd_move(int *owner);
 // The lowest registered number in [first, last], or -1.
 int mv_fd_lowest_owned(unsigned first, unsigned last);
 
+// Forget all descriptors without closing them, in a process that shares its table with their owner.
+void mv_fds_forget(void);
+
 // Held across fork, so that the child finds nothing half changed.
 void mv_fds_lock(void);
 void mv_fds_unlock(void);

@@ -13,7 +13,9 @@
 #include "ros/ros.h"
 
 enum { SITES_MAX = 1024, POOLS_MAX = 32, COUNTERS = 256, HOT = 16, MISFIRES_MAX = 8 };
-enum { JUMP_BYTES = 5, MOVED_MAX = 6, SYSCALL_BYTES = 2 };
+enum { JUMP_BYTES = 5, MOVED_MAX = 6, SYSCALL_BYTES = 2, FUNCTION_ALIGN = 16 };
+// What is looked at of a site: SYSCALL, RET, padding, the longest NOP at its end.
+enum { SITE_BYTES = 3 * FUNCTION_ALIGN };
 
 // A stub: 64 bytes, code below. Its offsets:
 enum { STUB_BYTES = 64, STUB_SYSCALL = 26, STUB_AFTER = 28 };
@@ -154,17 +156,33 @@ static void build_stub(uint8_t *code, uint64_t at, const struct site *site)
           (int64_t)(site->at + SYSCALL_BYTES + moved) - (int64_t)(at + end));
 }
 
-// True if the two bytes behind a RET are padding up to the next function: nobody goes there.
+// Length of the padding instruction at `code`: INT3, or one of the NOPs that assemblers use; 0 if
+// it is none of them.
+static unsigned padding_length(const uint8_t *code)
+{
+    unsigned at = 0;
+    while (at < 10 && (code[at] == 0x66 || code[at] == 0x2e))
+        at++;
+    if (code[at] == 0x90 || (code[at] == 0xcc && !at))
+        return at + 1;
+    if (code[at] != 0x0f || code[at + 1] != 0x1f)
+        return 0;
+    unsigned mod = code[at + 2] >> 6, sib = (code[at + 2] & 7) == 4;
+    return at + 3 + sib + (mod == 1 ? 1 : mod == 2 ? 4 : 0);
+}
+
+// True if `code`, at address `at`, is padding up to where the next function may begin, and there
+// are two bytes of it: nobody goes there.
 static bool is_padding(const uint8_t *code, uint64_t at)
 {
-    enum { FUNCTION_ALIGN = 16 };
-    if (at % FUNCTION_ALIGN == 0 || (at + 1) % FUNCTION_ALIGN == 0)
-        return false;
-    bool traps = code[0] == 0xcc && code[1] == 0xcc;
-    bool short_nop = code[0] == 0x90 || (code[0] == 0x66 && code[1] == 0x90);
-    bool long_nop = (code[0] == 0x0f && code[1] == 0x1f) ||
-                    (code[0] == 0x66 && (code[1] == 0x0f || code[1] == 0x2e || code[1] == 0x66));
-    return traps || short_nop || long_nop;
+    uint64_t room = ALIGN_UP(at, FUNCTION_ALIGN) - at, used = 0;
+    while (used < room) {
+        unsigned length = padding_length(code + used);
+        if (!length)
+            return false;
+        used += length;
+    }
+    return used == room && room >= 2;
 }
 
 // Length of the instruction at `code`, behind the SYSCALL at `at`, if it may be moved: the jump has
@@ -314,14 +332,14 @@ static int write_stub(const struct site *site)
 static bool is_private_code(uint64_t at)
 {
     struct rw_mapping mapping;
-    return rw_find_mapping(at, &mapping) == 0 && mapping.end - at >= SYSCALL_BYTES + MOVED_MAX &&
+    return rw_find_mapping(at, &mapping) == 0 && mapping.end - at >= SITE_BYTES &&
            mapping.readable && mapping.executable && !mapping.writable && !mapping.shared;
 }
 
 // With both locks held.
 static bool rewrite(struct site *site)
 {
-    uint8_t code[SYSCALL_BYTES + MOVED_MAX];
+    uint8_t code[SITE_BYTES];
     if (mv_region_touches(site->at, sizeof(code)) || !is_private_code(site->at) ||
         ros_copy_in(code, site->at, sizeof(code)) || code[0] != 0x0f || code[1] != 0x05)
         return false;

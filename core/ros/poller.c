@@ -542,17 +542,24 @@ void ros_poller_interrupt(const struct ros_group *group)
 
 void ros_poller_signal(struct ros_group *self, int sig, siginfo_t *info, struct ucontext *uc)
 {
-    if (sig == SIGTRAP && __atomic_exchange_n(&self->poller->interrupt, 0, __ATOMIC_ACQ_REL)) {
+    // Where the user may have no more signals queued, Linux forgets who has sent one.
+    bool ours = __atomic_exchange_n(&self->poller->interrupt, 0, __ATOMIC_ACQ_REL);
+    if (sig == SIGTRAP && (ours || info->si_code == SI_TKILL)) {
         uint64_t rip = uc->uc_mcontext.rip;
         if (rip >= (uint64_t)ros_syscall_begin && rip < (uint64_t)ros_syscall_end)
             uc->uc_mcontext.rip = (uint64_t)ros_syscall_interrupted;
         return;
     }
-    // Sent to the process, and Linux chose us.
+    // Sent to the process, and Linux chose us. Only the sender may say what it says: the partner
+    // gets an empty one and finds the original with its group.
     for (unsigned i = 0; i < ros_groups_count(); i++) {
-        const struct ros_group *group = ros_group_at(i);
-        if (READ_ONCE(group->busy) && group->id.pid == self->id.pid &&
-            sys4(__NR_rt_tgsigqueueinfo, group->id.pid, group->id.tid, sig, info) == 0)
+        struct ros_group *group = ros_group_at(i);
+        if (!READ_ONCE(group->busy) || group->id.pid != self->id.pid)
+            continue;
+        group->forwarded = *info;
+        __atomic_store_n(&group->has_forwarded, true, __ATOMIC_RELEASE);
+        if (sys3(__NR_tgkill, group->id.pid, group->id.tid, sig) == 0)
             return;
+        group->has_forwarded = false;
     }
 }

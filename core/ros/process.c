@@ -79,6 +79,18 @@ static int copy_state(struct ros_group *parent, struct ros_group *child, const s
     return 0;
 }
 
+// True if pollers of the parent may act for the child.
+static bool has_same_rights(const struct request *r)
+{
+    enum { NEWTIME = 0x80 };
+    const uint64_t shared = CLONE_THREAD | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM;
+    const uint64_t other = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
+                           CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
+    // Of clone's flags the low byte is the exit signal.
+    bool new_time = r->nr == __NR_clone3 && r->flags & NEWTIME;
+    return (r->flags & shared) == shared && !(r->flags & other) && !new_time;
+}
+
 // A child that shares the address space shares the VM: it gets a virtual CPU of its own.
 static int64_t clone_shared(struct ros_group *group, struct request *r)
 {
@@ -107,9 +119,7 @@ static int64_t clone_shared(struct ros_group *group, struct request *r)
     child->replicating = false;
     child->pending_sync = 0;
     child->blocked_sync = group->blocked_sync;
-    ros_channel_begin(child, group,
-                      (r->flags & CLONE_THREAD) && (r->flags & CLONE_FS) &&
-                          (r->flags & CLONE_FILES) && (r->flags & CLONE_SYSVSEM));
+    ros_channel_begin(child, group, has_same_rights(r));
     child->private_files = !(r->flags & CLONE_FILES) || group->private_files;
     child->id.pid = r->flags & CLONE_THREAD ? group->id.pid : 0;
     child->altstack = (stack_t){.ss_flags = SS_DISABLE};
@@ -174,7 +184,18 @@ static void forked_child(struct ros_group *group)
     make_vm(group);
     if (ros_stats())
         ros_stats_add(&ros_stats()->processes, 1);
-    group->frame->rax = 0;
+}
+
+// A child in memory of its own with its parent's descriptor table: what it opened there for a VM of
+// its own, the parent could close, and nobody would close it at its end. It goes on natively.
+_Noreturn static void leave_shared_files(struct ros_group *group)
+{
+    ros_signal_thread_init(group);
+    ros_pollers_reset();
+    mv_fds_forget();
+    if (!ros.quiet)
+        mv_error("run: child process: it shares the table of descriptors; it goes on natively");
+    ros_leave(group);
 }
 
 // Held across a fork, so that the child finds nothing half changed by another thread.
@@ -217,8 +238,11 @@ static int64_t clone_separate(struct ros_group *group, struct request *r)
     unlock_all(group);
     if (pid)
         group->fs_base = fs_base;
+    bool native = r->flags & CLONE_FILES;
     if (pid == 0) {
-        forked_child(group);
+        if (!native)
+            forked_child(group);
+        group->frame->rax = 0;
         if (r->stack)
             group->frame->rsp = r->stack;
         group->private_files = false;
@@ -227,6 +251,8 @@ static int64_t clone_separate(struct ros_group *group, struct request *r)
         group->signal_mask = mask;
     else
         ros_native_mask(mask);
+    if (pid == 0 && native)
+        leave_shared_files(group);
     return pid ? pid : ROS_FRAME_SET;
 }
 

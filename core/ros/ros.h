@@ -91,6 +91,8 @@ struct ros_group {
     ros_sigset blocked_sync; // the program's mask of ROS_SYNC_SIGNALS
     ros_sigset pending_sync; // sent by somebody while blocked
     siginfo_t sync_info[ROS_SYNC_COUNT];
+    siginfo_t forwarded; // of a signal that a poller has passed on, if has_forwarded
+    bool has_forwarded;
     stack_t altstack; // the program's
 
     volatile bool replicating;

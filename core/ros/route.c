@@ -224,13 +224,16 @@ static enum kind kind_of(uint64_t fd)
 // ---- On a poller -------------------------------------------------------------------------------
 
 // A signal that a failed write raised belongs to the thread that wrote: take it away from the
-// poller; the partner will write, fail and raise it again.
-static void discard_write_signals(void)
+// poller; the partner will write, fail and raise it again. Linux looks at a thread's own signals
+// before those of the process.
+static void discard_write_signal(int64_t result)
 {
-    ros_sigset set = SIGBIT(SIGPIPE) | SIGBIT(SIGXFSZ);
+    ros_sigset set = SIGBIT(result == -EPIPE ? SIGPIPE : SIGXFSZ);
     struct __kernel_timespec now = {0};
-    while (sys4(__NR_rt_sigtimedwait, &set, 0, &now, sizeof(set)) > 0)
-        ;
+    struct rlimit64 limit = {0};
+    sys4(__NR_prlimit64, 0, RLIMIT_FSIZE, 0, &limit);
+    if (result == -EPIPE || limit.rlim_cur != RLIM64_INFINITY) // else the file system's own limit
+        sys4(__NR_rt_sigtimedwait, &set, 0, &now, sizeof(set));
 }
 
 static int64_t pipe_transfer(uint64_t nr, const struct ros_args *args)
@@ -243,7 +246,7 @@ static int64_t pipe_transfer(uint64_t nr, const struct ros_args *args)
     int64_t result = sys6(nr == __NR_read ? __NR_preadv2 : __NR_pwritev2, args->a[0],
                           (uint64_t)&iov, 1, ~0ULL, ~0ULL, RWF_NOWAIT);
     if (result == -EPIPE)
-        discard_write_signals();
+        discard_write_signal(result);
     if (result == -EOPNOTSUPP && args->a[0] < KINDS_MAX)
         WRITE_ONCE(kinds[args->a[0]], KIND_OTHER);
     bool done = result >= 0 || result == -EFAULT || result == -EBADF;
@@ -265,7 +268,7 @@ static int64_t transfer(struct ros_group *poller, uint64_t nr, const struct ros_
     int64_t result = ros_forward(poller, nr, args);
     if (result != -EFBIG && result != -EPIPE)
         return result;
-    discard_write_signals();
+    discard_write_signal(result);
     return ROS_REFUSED;
 }
 
@@ -404,6 +407,8 @@ static bool prctl_is_harmless(uint64_t option)
     }
 }
 
+enum { LSM_SET_SELF_ATTR = 460 }; // Linux 6.8
+
 bool ros_route_changes_rights(uint64_t nr, const struct ros_args *args)
 {
     switch (nr) {
@@ -428,6 +433,7 @@ bool ros_route_changes_rights(uint64_t nr, const struct ros_args *args)
     case __NR_set_mempolicy:
     case __NR_ioprio_set:
     case __NR_ptrace:
+    case LSM_SET_SELF_ATTR:
         return true;
     case __NR_prctl:
         return !prctl_is_harmless(args->a[0]);

@@ -103,6 +103,9 @@ void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
         ros_poller_signal(group, sig, info, uc);
         return;
     }
+    if (is_sync(sig) && info->si_code == SI_TKILL &&
+        __atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_ACQ_REL))
+        *info = group->forwarded;
     if (is_sync(sig) && (group->signal_pending || (group->blocked_sync & SIGBIT(sig)))) {
         hold_sync(group, sig, info);
         return;
