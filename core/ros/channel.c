@@ -115,10 +115,9 @@ void ros_channel_missed(struct ros_group *group, uint64_t nr)
     if (!group->rights || !ros_route(nr))
         return;
     ros_pollers_want(group);
-    if (!group->timed_out)
-        return;
-    ros_pollers_timed_out();
-    // If it is we who keep the poller from its core, fewer of us at a time get more done.
+    if (group->timed_out)
+        ros_pollers_timed_out();
+    // If it is we who keep a poller from its core, fewer of us at a time get more done.
     if (ros_pollers_crowded())
         ros_pollers_wait_turn();
 }

@@ -23,8 +23,10 @@ enum { POLLERS_MAX = 16 };
 // In microseconds.
 enum {
     BURST_US = 20,        // a call so soon after the last one belongs to the same burst
-    NAP_MIN_US = 100,     // a shorter sleep is not worth the timer
-    WAKE_US = 60,         // from a timer's end to looking
+    TAIL_US = 10,         // for so long the next call of a burst is waited for
+    NEW_CREDIT_US = 250,  // to collect before a poller without credit looks again
+    NAP_MIN_US = 20,      // a shorter sleep is not worth the timer
+    WAKE_US = 10,         // how much earlier than necessary to be back
     RARE_US = 4000,       // calls further apart than this are better served by exits
     PREEMPTED_US = 100,   // a turn that took so long: somebody else has had the core
     TIMEOUT_US = 500,     // what a request that was not taken in time says about us
@@ -35,8 +37,8 @@ enum {
     NO_CPU_US = 1000000, // until we look again whether there is a core for a poller
 };
 enum { TURN_MAX_NS = 5000000 };
-// Of an idle core's time, a third may be spent on looking in vain.
-enum { SHARE = 3 };
+// Of an idle core's time, a quarter may be spent on looking in vain.
+enum { SHARE = 4 };
 
 struct poller {
     struct ros_group *block; // its memory: stacks, and what handlers want of a group
@@ -49,7 +51,8 @@ struct poller {
     uint64_t credit_at;      // TSC at which credit was last brought up to date
     uint64_t lost, lost_at;  // TSC cycles during which it could not look, and when that was
     uint64_t contended_till; // TSC
-    uint64_t gap;            // between bursts: what it expects at least, TSC cycles
+    uint64_t lateness;       // TSC cycles that a nap takes longer than asked for
+    uint64_t napped_for;     // the last call when it napped last
     uint64_t last;           // TSC of the last answer
 };
 
@@ -65,13 +68,15 @@ static struct {
     uint64_t missed_at;  // TSC of the last call that went the other way
     uint64_t not_before; // TSC before which none is to be woken
     bool retiring;
-    unsigned cpus_allowed; // to the process, when it started
-    uint32_t looking;      // pollers that look at the slots
-    uint32_t timeouts;     // requests that were not taken in time, since a poller last asked
-    uint32_t running;      // groups whose virtual CPU is in the guest
-    uint32_t waiting;      // partners that wait for their turn
-    uint32_t turn;         // futex: changes when one may go on
-    uint64_t turn_at;      // TSC of the last change
+    unsigned cpus_allowed;   // to the process, when it started
+    uint64_t called_at;      // TSC of the last call that a poller has answered or might have
+    uint64_t gap, deviation; // between bursts of calls, TSC cycles: mean, and from the mean
+    uint32_t looking;        // pollers that look at the slots
+    uint32_t timeouts;       // requests that were not taken in time, since a poller last asked
+    uint32_t running;        // groups whose virtual CPU is in the guest
+    uint32_t waiting;        // partners that wait for their turn
+    uint32_t turn;           // futex: changes when one may go on
+    uint64_t turn_at;        // TSC of the last change
     struct poller poller[POLLERS_MAX];
 } set;
 
@@ -213,17 +218,25 @@ static void lose(struct poller *me, uint64_t now, uint64_t time)
         me->contended_till = now + us(CONTENDED_US);
 }
 
-// A call came `gap` after the last answer. Gaps within a burst teach nothing; of the others the
-// expectation is kept near the shortest tenth.
-static void learn(struct poller *me, uint64_t gap)
+// Move an estimate a part of the way to a new value.
+static void approach(uint64_t *estimate, uint64_t value, unsigned part)
 {
-    if (gap < us(BURST_US))
+    *estimate = (uint64_t)((int64_t)*estimate + ((int64_t)value - (int64_t)*estimate) / (int)part);
+}
+
+// A call has come. Gaps within a burst (an exit may be part of one) teach nothing; of the others
+// mean and deviation are kept, in which a single long one counts for little. Pollers and partners
+// race here; estimates bear it.
+static void learn(uint64_t now)
+{
+    uint64_t gap = MIN(now - READ_ONCE(set.called_at), us(RARE_US));
+    WRITE_ONCE(set.called_at, now);
+    if (gap < us(BURST_US) + 2 * set.exit_cycles)
         return;
-    gap = MIN(gap, us(RARE_US));
-    if (gap < me->gap)
-        me->gap -= (me->gap - gap) / 4;
-    else
-        me->gap += (gap - me->gap) / 32;
+    uint64_t distance = gap > set.gap ? gap - set.gap : set.gap - gap;
+    unsigned part = distance > set.gap ? 32 : 8;
+    approach(&set.gap, gap, part);
+    approach(&set.deviation, distance, part);
 }
 
 enum verdict { LOOK_ON, NAP, SLEEP };
@@ -231,19 +244,21 @@ enum verdict { LOOK_ON, NAP, SLEEP };
 // Nothing has come for `idle` cycles: what now? A nap ends in time for the call that is expected.
 static enum verdict judge(struct poller *me, uint64_t now, uint64_t *nap)
 {
-    uint64_t idle = now - me->last;
+    uint64_t called_at = READ_ONCE(set.called_at), idle = now - called_at;
     if (idle > us(RARE_US))
         return SLEEP;
     if (set.mode == ROS_CHANNEL_SYNC)
         return LOOK_ON;
-    if (me->credit < 0) {
-        *nap = MAX((uint64_t)-me->credit, us(NAP_MIN_US));
+    if (me->credit < 0) { // until there is something to spend again
+        *nap = SHARE * ((uint64_t)-me->credit + us(NEW_CREDIT_US));
+        WRITE_ONCE(set.not_before, now + *nap);
         return now > me->contended_till ? NAP : SLEEP;
     }
-    uint64_t expected = me->gap / 4 * 3;
-    if (idle > us(BURST_US) && idle < us(2 * BURST_US) &&
-        expected > idle + us(NAP_MIN_US + WAKE_US)) {
-        *nap = expected - idle - us(WAKE_US);
+    // Programs call at surprisingly regular times: sleep until shortly before the next.
+    uint64_t margin = idle + 2 * set.deviation + me->lateness + us(WAKE_US);
+    if (me->napped_for != called_at && idle > us(TAIL_US) && set.gap > margin + us(NAP_MIN_US)) {
+        *nap = set.gap - margin;
+        me->napped_for = called_at;
         return NAP;
     }
     return LOOK_ON;
@@ -294,7 +309,7 @@ static enum verdict look(struct poller *me, uint64_t *nap)
                 continue;
             }
             uint64_t now = rdtsc();
-            learn(me, now - me->last);
+            learn(now);
             me->last = now;
         }
         uint64_t now = rdtsc();
@@ -345,9 +360,11 @@ static void poller_main(void *block)
         sys4(__NR_futex, &me->wake, FUTEX_WAIT_PRIVATE, 0, verdict == NAP ? &time : NULL);
         uint64_t now = rdtsc();
         if (READ_ONCE(me->wake)) // woken, since a call could not wait
-            learn(me, now - me->last);
+            me->last = now;
         else if (now - begin > nap + us(PREEMPTED_US))
             lose(me, now, now - begin - nap);
+        else if (now - begin > nap)
+            approach(&me->lateness, now - begin - nap, 8);
         if (verdict == SLEEP)
             me->last = rdtsc();
     }
@@ -370,7 +387,7 @@ static int64_t make(struct poller *poller)
             return err;
     }
     struct ros_group *block = poller->block;
-    *poller = (struct poller){.block = block, .rights = set.rights, .gap = us(RARE_US)};
+    *poller = (struct poller){.block = block, .rights = set.rights};
     block->poller = poller;
     block->busy = 1;
     ros_sigset closed = ~ROS_SYNC_SIGNALS, mask;
@@ -464,6 +481,8 @@ static void wake_or_make(const struct ros_group *group, uint64_t now)
 void ros_pollers_want(struct ros_group *group)
 {
     uint64_t now = rdtsc(), missed = READ_ONCE(set.missed_at);
+    if (set.control)
+        learn(now);
     if (!set.control || set.retiring || now < READ_ONCE(set.not_before))
         return;
     WRITE_ONCE(set.missed_at, now);
@@ -500,7 +519,8 @@ void ros_pollers_count_running(int change)
 bool ros_pollers_crowded(void)
 {
     unsigned looking = READ_ONCE(set.looking);
-    return looking && READ_ONCE(set.running) + looking >= set.cpus_allowed;
+    return looking && !READ_ONCE(set.control->open) &&
+           READ_ONCE(set.running) + looking >= set.cpus_allowed;
 }
 
 void ros_pollers_wait_turn(void)
