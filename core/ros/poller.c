@@ -52,6 +52,7 @@ struct poller {
     uint64_t lost, lost_at;  // TSC cycles during which it could not look, and when that was
     uint64_t contended_till; // TSC
     uint64_t lateness;       // TSC cycles that a nap takes longer than asked for
+    uint64_t resumed_at;     // TSC at which it got the core back
     uint64_t napped_for;     // the last call when it napped last
     uint64_t last;           // TSC of the last answer
 };
@@ -245,7 +246,8 @@ enum verdict { LOOK_ON, NAP, SLEEP };
 static enum verdict judge(struct poller *me, uint64_t now, uint64_t *nap)
 {
     uint64_t called_at = READ_ONCE(set.called_at), idle = now - called_at;
-    if (idle > us(RARE_US))
+    bool rare = MIN(idle, now - me->resumed_at) > us(RARE_US) && !READ_ONCE(set.waiting);
+    if (rare)
         return SLEEP;
     if (set.mode == ROS_CHANNEL_SYNC)
         return LOOK_ON;
@@ -254,6 +256,8 @@ static enum verdict judge(struct poller *me, uint64_t now, uint64_t *nap)
         WRITE_ONCE(set.not_before, now + *nap);
         return now > me->contended_till ? NAP : SLEEP;
     }
+    if (READ_ONCE(set.waiting)) // calls are there, but not the cores to make them
+        return LOOK_ON;
     // Programs call at surprisingly regular times: sleep until shortly before the next.
     uint64_t margin = idle + 2 * set.deviation + me->lateness + us(WAKE_US);
     if (me->napped_for != called_at && idle > us(TAIL_US) && set.gap > margin + us(NAP_MIN_US)) {
@@ -315,10 +319,13 @@ static enum verdict look(struct poller *me, uint64_t *nap)
         uint64_t now = rdtsc();
         if (READ_ONCE(set.timeouts) && __atomic_exchange_n(&set.timeouts, 0, __ATOMIC_RELAXED))
             lose(me, now, us(TIMEOUT_US));
-        if (!answered && now - before > us(PREEMPTED_US))
+        bool preempted = !answered && now - before > us(PREEMPTED_US);
+        if (preempted) {
             lose(me, now, now - before);
+            me->resumed_at = now;
+        }
         me->credit += (int64_t)(answered * set.exit_cycles);
-        account(me, now, true);
+        account(me, now, !preempted);
         before = now;
         if (READ_ONCE(set.waiting) &&
             (now - set.turn_at > us(TURN_US) ||
