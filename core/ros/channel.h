@@ -84,7 +84,8 @@ void ros_pollers_want(struct ros_group *group);
 void ros_pollers_timed_out(void);
 // A virtual CPU enters the guest (1) or has left it (-1).
 void ros_pollers_count_running(int change);
-// True if a poller means to look but does not come to it, and there are as many virtual CPUs as cores.
+// True if a poller means to look but does not come to it, and there are as many virtual CPUs as
+// cores.
 bool ros_pollers_crowded(void);
 // Sleep for some milliseconds at most, until a poller says that there is room again.
 void ros_pollers_wait_turn(void);

@@ -25,7 +25,7 @@ enum {
     BURST_US = 20,        // a call so soon after the last one belongs to the same burst
     TAIL_US = 10,         // for so long the next call of a burst is waited for
     NEW_CREDIT_US = 250,  // to collect before a poller without credit looks again
-    NAP_MIN_US = 20,      // a shorter sleep is not worth the timer
+    NAP_MIN_US = 40,      // a shorter sleep is not worth the timer
     WAKE_US = 10,         // how much earlier than necessary to be back
     RARE_US = 4000,       // calls further apart than this are better served by exits
     PREEMPTED_US = 100,   // a turn that took so long: somebody else has had the core
@@ -225,17 +225,19 @@ static void approach(uint64_t *estimate, uint64_t value, unsigned part)
     *estimate = (uint64_t)((int64_t)*estimate + ((int64_t)value - (int64_t)*estimate) / (int)part);
 }
 
-// A call has come. Gaps within a burst (an exit may be part of one) teach nothing; of the others
-// mean and deviation are kept, in which a single long one counts for little. Pollers and partners
+// A call has come at `now`; if it left the virtual machine, it was made half an exit ago, and the
+// program goes on in half an exit. Gaps within a burst teach nothing; of the others mean and
+// deviation are kept, in which one that is very different counts for little. Pollers and partners
 // race here; estimates bear it.
-static void learn(uint64_t now)
+static void learn(uint64_t now, bool left)
 {
-    uint64_t gap = MIN(now - READ_ONCE(set.called_at), us(RARE_US));
-    WRITE_ONCE(set.called_at, now);
-    if (gap < us(BURST_US) + 2 * set.exit_cycles)
+    uint64_t half = left ? set.exit_cycles / 2 : 0, since = READ_ONCE(set.called_at);
+    uint64_t gap = now - half > since ? MIN(now - half - since, us(RARE_US)) : 0;
+    WRITE_ONCE(set.called_at, now + half);
+    if (gap < us(BURST_US))
         return;
     uint64_t distance = gap > set.gap ? gap - set.gap : set.gap - gap;
-    unsigned part = distance > set.gap ? 32 : 8;
+    unsigned part = distance > set.gap / 4 * 3 ? 32 : 8;
     approach(&set.gap, gap, part);
     approach(&set.deviation, distance, part);
 }
@@ -245,7 +247,7 @@ enum verdict { LOOK_ON, NAP, SLEEP };
 // Nothing has come for `idle` cycles: what now? A nap ends in time for the call that is expected.
 static enum verdict judge(struct poller *me, uint64_t now, uint64_t *nap)
 {
-    uint64_t called_at = READ_ONCE(set.called_at), idle = now - called_at;
+    uint64_t called_at = READ_ONCE(set.called_at), idle = now > called_at ? now - called_at : 0;
     bool rare = MIN(idle, now - me->resumed_at) > us(RARE_US) && !READ_ONCE(set.waiting);
     if (rare)
         return SLEEP;
@@ -259,7 +261,8 @@ static enum verdict judge(struct poller *me, uint64_t now, uint64_t *nap)
     if (READ_ONCE(set.waiting)) // calls are there, but not the cores to make them
         return LOOK_ON;
     // Programs call at surprisingly regular times: sleep until shortly before the next.
-    uint64_t margin = idle + 2 * set.deviation + me->lateness + us(WAKE_US);
+    uint64_t lead = MIN(2 * set.deviation, set.gap / SHARE); // earlier cannot be paid
+    uint64_t margin = idle + lead + me->lateness + us(WAKE_US);
     if (me->napped_for != called_at && idle > us(TAIL_US) && set.gap > margin + us(NAP_MIN_US)) {
         *nap = set.gap - margin;
         me->napped_for = called_at;
@@ -313,7 +316,7 @@ static enum verdict look(struct poller *me, uint64_t *nap)
                 continue;
             }
             uint64_t now = rdtsc();
-            learn(now);
+            learn(now, false);
             me->last = now;
         }
         uint64_t now = rdtsc();
@@ -489,7 +492,7 @@ void ros_pollers_want(struct ros_group *group)
 {
     uint64_t now = rdtsc(), missed = READ_ONCE(set.missed_at);
     if (set.control)
-        learn(now);
+        learn(now, true);
     if (!set.control || set.retiring || now < READ_ONCE(set.not_before))
         return;
     WRITE_ONCE(set.missed_at, now);

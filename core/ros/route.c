@@ -47,7 +47,7 @@ static const char *const conditions[] = {
     [ANY] = "always",
     [OWN_STATE] = "always",
     [TID] = "always",
-    [CLOCK] = "if the clock is not a thread's own",
+    [CLOCK] = "if the clock has a name of its own",
     [RUSAGE] = "if not for one thread",
     [SMALL] = "up to 256 KiB",
     [PRLIMIT] = "if nothing is set",
@@ -323,7 +323,7 @@ static bool futex_may(uint64_t operation)
 
 static bool clock_may(uint64_t clock)
 {
-    return (int32_t)clock >= 0 && (int32_t)clock != CLOCK_THREAD_CPUTIME_ID;
+    return (int32_t)clock >= 0; // else it may be that of a process or thread, named relative to us
 }
 
 static bool arguments_may(enum rule rule, const struct ros_args *args)
@@ -364,6 +364,13 @@ static bool arguments_may(enum rule rule, const struct ros_args *args)
     }
 }
 
+// The clock of the processor time of another thread, as pthread_getcpuclockid(3) makes it.
+static uint64_t clock_of_thread(uint32_t tid)
+{
+    enum { PER_THREAD = 4, SCHEDULED = 2 };
+    return (uint32_t)(~tid << 3) | PER_THREAD | SCHEDULED;
+}
+
 int64_t ros_route_call(struct ros_group *poller, struct ros_group *caller, uint64_t nr,
                        struct ros_args *args)
 {
@@ -371,12 +378,14 @@ int64_t ros_route_call(struct ros_group *poller, struct ros_group *caller, uint6
     if (rule == TID)
         return caller->id.tid;
     int64_t result;
+    if (rule != READ && rule != WRITE && !arguments_may(rule, args))
+        return ROS_REFUSED;
+    if (rule == CLOCK && (int32_t)args->a[0] == CLOCK_THREAD_CPUTIME_ID)
+        args->a[0] = clock_of_thread(caller->id.tid);
     if (rule == READ || rule == WRITE)
         result = transfer(poller, nr, args);
-    else if (arguments_may(rule, args))
-        result = ros_call(rule == OWN_STATE ? caller : poller, nr, args);
     else
-        return ROS_REFUSED;
+        result = ros_call(rule == OWN_STATE ? caller : poller, nr, args);
     // Interrupted for the partner's sake: nothing has happened yet. Close is the exception.
     bool interrupted = result == ROS_INTERRUPTED || (result == -EINTR && rule != CLOSE);
     return interrupted ? ROS_REFUSED : result;

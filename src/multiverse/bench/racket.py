@@ -44,16 +44,16 @@ class Benchmark:
     short_size: int
 
 
-#: In the paper's order. On a server processor of 2023 the sizes take 0.7 to 3 seconds, the
+#: In the paper's order. On a server processor of 2023 the sizes take 2 to 5 seconds, the
 #: short ones a third to half a second.
 BENCHMARKS = (
     Benchmark("binary-tree", 20, 18),
     Benchmark("fannkuch", 11, 10),
-    Benchmark("fasta", 5_000_000, 750_000),
-    Benchmark("fasta-3", 10_000_000, 4_000_000),
-    Benchmark("mandelbrot", 4000, 1500),
-    Benchmark("n-body", 10_000_000, 2_000_000),
-    Benchmark("spectral-norm", 3000, 1000),
+    Benchmark("fasta", 10_000_000, 750_000),
+    Benchmark("fasta-3", 40_000_000, 4_000_000),
+    Benchmark("mandelbrot", 6000, 1500),
+    Benchmark("n-body", 20_000_000, 2_000_000),
+    Benchmark("spectral-norm", 5500, 1000),
 )
 
 
