@@ -378,7 +378,7 @@ def test_racket_reports_other_output_and_goes_on(tmp_path: Path) -> None:
     assert result.stdout.count("DIFFERS") == 1
     assert result.stdout.count("identical") == len(racket.BENCHMARKS) - 1
     assert (
-        "run as an HRT: fasta 5000000: stdout differs from the native run's at byte 10"
+        "run as an HRT: fasta 10000000: stdout differs from the native run's at byte 10"
         in error_line(result)
     )
     values = json.loads((tmp_path / "out.json").read_text())

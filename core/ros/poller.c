@@ -509,6 +509,8 @@ void ros_pollers_timed_out(void)
 {
     struct ros_cpus cpus;
     unsigned own;
+    if (!set.control) // without pollers nobody but an enemy leaves a request behind
+        return;
     // Until the poller runs again nobody needs to wait for it.
     WRITE_ONCE(set.control->open, 0);
     __atomic_add_fetch(&set.timeouts, 1, __ATOMIC_RELAXED);
