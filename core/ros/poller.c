@@ -25,7 +25,7 @@ enum {
     BURST_US = 20,        // a call so soon after the last one belongs to the same burst
     TAIL_US = 10,         // for so long the next call of a burst is waited for
     NEW_CREDIT_US = 250,  // to collect before a poller without credit looks again
-    NAP_MIN_US = 40,      // a shorter sleep is not worth the timer
+    NAP_MIN_US = 100,     // a shorter sleep is not worth the timer
     WAKE_US = 10,         // how much earlier than necessary to be back
     RARE_US = 4000,       // calls further apart than this are better served by exits
     PREEMPTED_US = 100,   // a turn that took so long: somebody else has had the core
@@ -160,6 +160,7 @@ static uint32_t answer(struct poller *me, struct ros_group *caller)
     }
     me->block->id = caller->id; // for the trace, and for paths that name the process
     event.result = ros_route_call(me->block, caller, nr, &args);
+    me->credit += (int64_t)(rdtsc() - begin); // somebody would have had to do that anyway
     if (event.result == ROS_REFUSED)
         return MV_SLOT_REFUSED;
     WRITE_ONCE(slot->result, event.result);
