@@ -19,22 +19,22 @@ MIXES = {
 }
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("mix", MIXES)
 def test_stress(mix: str, guest: Callable[..., str], same: Callable[..., Outcome]) -> None:
     which, factor = MIXES[mix]
-    result = same([guest("stress"), which, str(factor)], timeout=80)
+    result = same([guest("stress"), which, str(factor)], timeout=180)
     assert result.status == 0
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_stress_of_followed_programs(
     guest: Callable[..., str], same: Callable[..., Outcome]
 ) -> None:
-    same([guest("stress"), "execs signals", "2"], config=f"{HRT},follow=1", timeout=80)
+    same([guest("stress"), "execs signals", "2"], config=f"{HRT},follow=1", timeout=180)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_many_short_runs(guest: Callable[..., str], same: Callable[..., Outcome]) -> None:
     """Races at the start and the end of a program show in many short lives, not in one long."""
     program = guest("die")

@@ -42,9 +42,8 @@ void ros_channel_init(const struct ros_channel_config *config, struct mv_control
         return;
     for (uint64_t nr = 0; nr < MV_ROUTES; nr++)
         control->route[nr] = ros_route(nr) != NULL;
-    // Most answers come in a fraction of an exit's time. What takes longer is a call that takes
-    // long itself, and to leave in the middle of that costs an exit for nothing.
-    control->spins = (uint32_t)MAX(2 * exit_cycles / pause_cycles(), 16ULL);
+    // An answer that takes as long as an exit is no better than an exit.
+    control->spins = (uint32_t)MAX(exit_cycles / pause_cycles(), 16ULL);
     ros_pollers_init(config, control, exit_cycles, tsc_hz);
 }
 

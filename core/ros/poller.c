@@ -160,7 +160,8 @@ static uint32_t answer(struct poller *me, struct ros_group *caller)
     }
     me->block->id = caller->id; // for the trace, and for paths that name the process
     event.result = ros_route_call(me->block, caller, nr, &args);
-    me->credit += (int64_t)(rdtsc() - begin); // somebody would have had to do that anyway
+    // Somebody would have had to do that anyway; but not what it was preempted for.
+    me->credit += (int64_t)MIN(rdtsc() - begin, set.exit_cycles);
     if (event.result == ROS_REFUSED)
         return MV_SLOT_REFUSED;
     WRITE_ONCE(slot->result, event.result);
