@@ -12,13 +12,12 @@ import signal
 import statistics
 import struct
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_signals import end_by_signal, waiting
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -475,33 +474,10 @@ def test_wrong_usage_is_exit_2(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals, status: int) -> None:
-    started = tmp_path / "started"
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    program = fake_racket(
-        tmp_path, f"echo $$ > {started}.new; mv {started}.new {started}; exec sleep 1000"
+    program = fake_racket(tmp_path, waiting(tmp_path))
+    end_by_signal(
+        ["racket", "--core", fake_core(tmp_path), "--racket", program], tmp_path, number, status
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from multiverse.cli.bench import bench; bench()",
-         "racket", "--core", fake_core(tmp_path), "--racket", program],
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(temporary)},
-    )  # fmt: skip
-    try:
-        while not started.exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == status
-    assert len(errors.splitlines()) == 1
-    assert errors.startswith(b"multiverse: benchmark: ")
-    assert list(temporary.iterdir()) == []
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(started.read_text()), 0)
 
 
 @needs_cc

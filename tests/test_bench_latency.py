@@ -10,13 +10,12 @@ import shutil
 import signal
 import statistics
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_signals import end_by_signal, waiting
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -418,34 +417,11 @@ def test_wrong_usage_is_exit_2(arguments: list[str]) -> None:
 @needs_cc
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals, status: int) -> None:
-    started = tmp_path / "started"
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    core = fake_core(
-        tmp_path, f"echo $$ > {started}.new; mv {started}.new {started}; exec sleep 1000"
+    core = fake_core(tmp_path, waiting(tmp_path))
+    end_by_signal(
+        ["latency", "--core", core, "--json", tmp_path / "out.json"], tmp_path, number, status
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from multiverse.cli.bench import bench; bench()",
-         "latency", "--core", core, "--json", tmp_path / "out.json"],
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(temporary)},
-    )  # fmt: skip
-    try:
-        while not started.exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == status
-    assert len(errors.splitlines()) == 1
-    assert errors.startswith(b"multiverse: benchmark: ")
-    assert list(temporary.iterdir()) == []
     assert not (tmp_path / "out.json").exists()
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(started.read_text()), 0)
 
 
 # ---- the programs and the core themselves ----

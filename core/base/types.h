@@ -25,6 +25,12 @@
 #define READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
 #define WRITE_ONCE(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
 
+// True if [start, start+size) lies in the lower half; the sum may wrap.
+static inline bool range_is_lower_half(uint64_t start, uint64_t size)
+{
+    return size <= TASK_END && start <= TASK_END - size;
+}
+
 // True if [a, a+an) and [b, b+bn) share a byte; lengths are in bytes, sums do not wrap.
 static inline bool ranges_overlap(uint64_t a, uint64_t an, uint64_t b, uint64_t bn)
 {

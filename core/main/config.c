@@ -103,10 +103,9 @@ void mv_config_parse(const char *text, struct mv_config *ret)
             ret->channel.pollers = number(key, value, value_len);
         else if (strcmp(key, "roscpus") == 0)
             ret->channel.ros_cpus = cpu_mask(key, value, value_len);
-        else if (strcmp(key, "hrtcpus") == 0) {
+        else if (strcmp(key, "hrtcpus") == 0)
             ret->hrt_cpus = cpu_mask(key, value, value_len);
-            ret->hrt_cpus_given = true;
-        } else if (len)
+        else if (len)
             mv_die(MV_EXIT_FAILURE,
                    "core: unknown configuration key %s; core and command line "
                    "are of different versions, install again",

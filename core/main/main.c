@@ -123,7 +123,7 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
     if (err)
         run_natively(config, path, argv, what, mv_strerror(err));
 
-    if (config->hrt_cpus_given &&
+    if (ros_cpus_count(&config->hrt_cpus) &&
         sys3(__NR_sched_setaffinity, 0, sizeof(config->hrt_cpus), &config->hrt_cpus) < 0)
         mv_die(MV_EXIT_FAILURE,
                "run: --hrt-cpus: none of these CPUs may be used here; give others");

@@ -17,8 +17,7 @@ struct mv_config {
     int ring; // -1: as measured
     int stats_fd, trace_fd;
     struct ros_channel_config channel; // channel=auto|sync|async, pollers=N, roscpus=0xMASK
-    struct ros_cpus hrt_cpus;          // hrtcpus=0xMASK
-    bool hrt_cpus_given;
+    struct ros_cpus hrt_cpus;          // hrtcpus=0xMASK; empty: as inherited
 };
 
 // Parse CONFIG; dies with 125 on an unknown key or value.

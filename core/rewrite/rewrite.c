@@ -13,7 +13,7 @@
 #include "ros/ros.h"
 
 enum { SITES_MAX = 1024, POOLS_MAX = 32, COUNTERS = 256, HOT = 16, MISFIRES_MAX = 8 };
-enum { JUMP_BYTES = 5, MOVED_MAX = 6, SYSCALL_BYTES = 2, FUNCTION_ALIGN = 16 };
+enum { JUMP_BYTES = 5, FUNCTION_ALIGN = 16 };
 // What is looked at of a site: SYSCALL, RET, padding, the longest NOP at its end.
 enum { SITE_BYTES = 3 * FUNCTION_ALIGN };
 
@@ -134,7 +134,7 @@ static void put32(uint8_t *to, int64_t value)
 }
 
 // RCX and R11 are SYSCALL's to spoil; the flags, the stack and the red zone are not ours.
-static void build_stub(uint8_t *code, uint64_t at, const struct site *site)
+static void build_stub(uint8_t *code, const struct site *site, const uint8_t *moved_code)
 {
     static const uint8_t head[STUB_AFTER] = {
         0xf3, 0x49, 0x0f, 0xae, 0xcb,             //  0: rdgsbase %r11
@@ -149,11 +149,10 @@ static void build_stub(uint8_t *code, uint64_t at, const struct site *site)
     unsigned moved = site->moved_bytes, end = STUB_AFTER + moved + JUMP_BYTES;
     memset(code, 0xcc, STUB_BYTES);
     memcpy(code, head, sizeof(head));
-    // What was behind the SYSCALL; its first bytes are known from the site, the rest still there.
-    ros_copy_in(code + STUB_AFTER, site->at + SYSCALL_BYTES, moved);
+    memcpy(code + STUB_AFTER, moved_code, moved);
     code[STUB_AFTER + moved] = 0xe9; // jmp behind it
     put32(code + STUB_AFTER + moved + 1,
-          (int64_t)(site->at + SYSCALL_BYTES + moved) - (int64_t)(at + end));
+          (int64_t)(site->at + SYSCALL_BYTES + moved) - (int64_t)(site->stub + end));
 }
 
 // Length of the padding instruction at `code`: INT3, or one of the NOPs that assemblers use; 0 if
@@ -317,10 +316,11 @@ static int replace(const struct site *site, const uint8_t *to)
     return 0;
 }
 
-static int write_stub(const struct site *site)
+// moved_code: the instruction behind the SYSCALL, as it was when it was found to be movable.
+static int write_stub(const struct site *site, const uint8_t *moved_code)
 {
     uint8_t code[STUB_BYTES];
-    build_stub(code, site->stub, site);
+    build_stub(code, site, moved_code);
     int err = protect(site->stub, STUB_BYTES, PROT_READ | PROT_WRITE);
     if (err)
         return err;
@@ -350,7 +350,7 @@ static bool rewrite(struct site *site)
     memcpy(site->original, code, sizeof(site->original));
     site->jump[0] = 0xe9;
     put32(site->jump + 1, (int64_t)site->stub - (int64_t)(site->at + JUMP_BYTES));
-    if (write_stub(site) || ros_space_allow_execute(site->stub, STUB_BYTES))
+    if (write_stub(site, code + SYSCALL_BYTES) || ros_space_allow_execute(site->stub, STUB_BYTES))
         return false;
     WRITE_ONCE(site->state, SITE_CHANGING);
     if (replace(site, site->jump))

@@ -47,6 +47,11 @@ void ros_channel_init(const struct ros_channel_config *config, struct mv_control
     ros_pollers_init(config, control, exit_cycles, tsc_hz);
 }
 
+static uint64_t new_rights(void)
+{
+    return __atomic_add_fetch(&rights_last, 1, __ATOMIC_RELAXED);
+}
+
 static void set_rights(struct ros_group *group, uint64_t rights)
 {
     group->rights = rights;
@@ -58,16 +63,14 @@ void ros_channel_begin(struct ros_group *group, const struct ros_group *parent, 
     group->server = ROS_SERVER_PARTNER;
     memset(group->slot, 0, sizeof(*group->slot));
     if (!parent)
-        set_rights(group, __atomic_add_fetch(&rights_last, 1, __ATOMIC_RELAXED));
+        set_rights(group, new_rights());
     else
         set_rights(group, same_rights ? parent->rights : 0);
 }
 
 void ros_channel_rights_changed(struct ros_group *group)
 {
-    // A process that shares memory with the one that made it has no pollers of its own.
-    if (group->rights)
-        set_rights(group, __atomic_add_fetch(&rights_last, 1, __ATOMIC_RELAXED));
+    set_rights(group, new_rights());
 }
 
 void ros_channel_take(struct ros_group *group)

@@ -52,8 +52,8 @@ bool ros_channel_collect(struct ros_group *group, int64_t *result);
 // The partner is about to make a call that a poller could have answered.
 void ros_channel_missed(struct ros_group *group, uint64_t nr);
 
-// The calling thread's rights, namespaces or descriptor table have changed: no poller that there
-// is now may act for it any more.
+// The rights, namespaces or descriptor table of the calling thread, of a group that has rights,
+// have changed: no poller that there is now may act for it any more.
 void ros_channel_rights_changed(struct ros_group *group);
 
 // route.c ------------------------------------------------------------------------------------
@@ -75,6 +75,9 @@ bool ros_route_changes_rights(uint64_t nr, const struct ros_args *args);
 void ros_route_forget(uint64_t first, uint64_t last);
 
 // poller.c -----------------------------------------------------------------------------------
+
+// How many CPUs the set has.
+unsigned ros_cpus_count(const struct ros_cpus *cpus);
 
 void ros_pollers_init(const struct ros_channel_config *config, struct mv_control *control,
                       uint64_t exit_cycles, uint64_t tsc_hz);

@@ -5,7 +5,7 @@
 
 static bool is_program_memory(uint64_t address, uint64_t size)
 {
-    return size <= TASK_END && address <= TASK_END - size && !mv_region_touches(address, size);
+    return range_is_lower_half(address, size) && !mv_region_touches(address, size);
 }
 
 int ros_copy_in(void *dst, uint64_t src, uint64_t size)

@@ -7,7 +7,7 @@
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
-#include "ros/channel.h"
+#include "ros/ros.h"
 #include "ros/trace.h"
 
 _Static_assert(offsetof(struct ros_group, signal_pending) == 0, "asm.S");
@@ -125,8 +125,6 @@ int ros_group_acquire(struct ros_group **ret)
     if (!err && group->vcpu.fd < 0)
         err = make_vcpu(group);
     if (!err) {
-        group->server = ROS_SERVER_PARTNER;
-        group->rights = 0;
         group->busy = GROUP_BUSY;
         if (ros_stats()) {
             ros_stats_add(&ros_stats()->groups, 1);

@@ -10,7 +10,6 @@
 #include "ros/channel.h"
 #include "ros/trace.h"
 
-enum { SYSCALL_BYTES = 2 };
 enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_OF = 4, VECTOR_PF = 14 };
 
 static void frame_from_regs(struct mv_frame *f, const struct kvm_regs *r)

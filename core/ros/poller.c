@@ -98,11 +98,12 @@ void ros_pollers_unlock(void)
 
 void ros_pollers_reset(void)
 {
-    for (unsigned i = 0; i < POLLERS_MAX; i++)
-        set.poller[i] = (struct poller){.block = set.poller[i].block};
-    for (unsigned i = 0; i < POLLERS_MAX; i++)
-        if (set.poller[i].block)
-            set.poller[i].block->busy = 0;
+    for (unsigned i = 0; i < POLLERS_MAX; i++) {
+        struct ros_group *block = set.poller[i].block;
+        set.poller[i] = (struct poller){.block = block};
+        if (block)
+            block->busy = 0;
+    }
     set.looking = set.timeouts = set.running = set.waiting = 0;
     set.missed_at = 0;
     set.not_before = 0;
@@ -111,7 +112,7 @@ void ros_pollers_reset(void)
         WRITE_ONCE(set.control->open, 0);
 }
 
-static unsigned cpu_count(const struct ros_cpus *cpus)
+unsigned ros_cpus_count(const struct ros_cpus *cpus)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(cpus->bits); i++)
@@ -134,7 +135,7 @@ void ros_pollers_init(const struct ros_channel_config *config, struct mv_control
     set.cpus = config->ros_cpus;
     set.exit_cycles = exit_cycles;
     set.us = MAX(tsc_hz / 1000000, 1ULL);
-    set.cpus_allowed = allowed_cpus(&cpus) ? cpu_count(&cpus) : 1;
+    set.cpus_allowed = allowed_cpus(&cpus) ? ros_cpus_count(&cpus) : 1;
     // A poller keeps up with several virtual CPUs, and those are what the cores are for.
     set.max = config->pollers ? config->pollers : MAX(set.cpus_allowed / 4, 1U);
     set.max = MIN(set.max, (unsigned)POLLERS_MAX);
@@ -431,10 +432,10 @@ static bool choose_cpus(struct ros_cpus *ret, unsigned *own)
 {
     if (!allowed_cpus(ret) || sys3(__NR_getcpu, own, 0, 0) < 0 || *own >= ROS_CPUS_MAX)
         return false;
-    if (cpu_count(&set.cpus))
+    if (ros_cpus_count(&set.cpus))
         *ret = set.cpus;
     ret->bits[*own / 64] &= ~(1ULL << *own % 64);
-    return cpu_count(ret) != 0;
+    return ros_cpus_count(ret) != 0;
 }
 
 // True if a group that the pollers there are may act for lives.
@@ -579,9 +580,7 @@ void ros_poller_signal(struct ros_group *self, int sig, siginfo_t *info, struct 
     // Where the user may have no more signals queued, Linux forgets who has sent one.
     bool ours = __atomic_exchange_n(&self->poller->interrupt, 0, __ATOMIC_ACQ_REL);
     if (sig == SIGTRAP && (ours || info->si_code == SI_TKILL)) {
-        uint64_t rip = uc->uc_mcontext.rip;
-        if (rip >= (uint64_t)ros_syscall_begin && rip < (uint64_t)ros_syscall_end)
-            uc->uc_mcontext.rip = (uint64_t)ros_syscall_interrupted;
+        ros_interrupt_syscall(uc);
         return;
     }
     // Sent to the process, and Linux chose us. Only the sender may say what it says: the partner

@@ -82,12 +82,11 @@ static int copy_state(struct ros_group *parent, struct ros_group *child, const s
 // True if pollers of the parent may act for the child.
 static bool has_same_rights(const struct request *r)
 {
-    enum { NEWTIME = 0x80 };
     const uint64_t shared = CLONE_THREAD | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM;
     const uint64_t other = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
                            CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
     // Of clone's flags the low byte is the exit signal.
-    bool new_time = r->nr == __NR_clone3 && r->flags & NEWTIME;
+    bool new_time = r->nr == __NR_clone3 && r->flags & CLONE_NEWTIME;
     return (r->flags & shared) == shared && !(r->flags & other) && !new_time;
 }
 
@@ -461,17 +460,14 @@ int64_t ros_sys_arch_prctl(struct ros_group *group, uint64_t nr, struct ros_args
 // so a program that asks for one goes on natively from there.
 static int64_t leave_for_seccomp(struct ros_group *group)
 {
-    struct hvm_state state;
     if (ros_groups_alive() > 1)
         return -EINVAL; // as from a kernel without seccomp; the other threads cannot leave
-    if (ros_read_state(group, &state, NULL))
+    if (save_state(group))
         return -EIO;
     if (!ros.quiet)
         mv_error(
             "run: system-call filter: the program asks for one on itself; it goes on natively");
-    group->fs_base = state.fs_base;
-    group->gs_base = state.gs_base;
-    group->frame->rip -= 2; // natively, the call comes again
+    group->frame->rip -= SYSCALL_BYTES; // natively, the call comes again
     ros_leave(group);
 }
 

@@ -66,7 +66,6 @@ void ros_leave(struct ros_group *group)
 {
     ros_pollers_end();
     rw_restore(0, TASK_END);
-    hvm_vcpu_get_xsave(&group->vcpu, group->xsave);
     ros_sigset mask = ros_signal_mask(group), closed = ~0ULL;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
     ros_stats_finish();

@@ -203,6 +203,8 @@ uint64_t ros_measure_cpl0(struct ros_group *group, uint64_t *exit_cycles);
 
 // syscall.c and its tables -------------------------------------------------------------------
 
+enum { SYSCALL_BYTES = 2 }; // of the instruction
+
 // Result of a system call that did not take place because a signal came first.
 #define ROS_INTERRUPTED INT64_MIN
 // Result of a call that has set the frame itself.
@@ -284,7 +286,8 @@ int ros_replicate(struct ros_group *group, struct ros_signal *ret);
 // Called by the host's signal handler while group->replicating.
 _Noreturn void ros_replicate_caught(struct ros_group *group, const siginfo_t *info,
                                     struct ucontext *uc);
-// Leave the HRT for good: the thread goes on natively from the state in the frame.
+// Leave the HRT for good: the thread goes on natively from the state in the frame, with the bases
+// and the extended state that the group has saved.
 _Noreturn void ros_leave(struct ros_group *group);
 
 // copy.c: program memory ---------------------------------------------------------------------
@@ -313,5 +316,7 @@ void ros_restorer(void);
 void ros_signal_entry(void);
 // The handler behind ros_signal_entry (signal.c).
 void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc);
+// In a handler: a call between ros_syscall_begin and ros_syscall_end does not begin.
+void ros_interrupt_syscall(struct ucontext *uc);
 
 #endif

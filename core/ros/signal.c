@@ -87,6 +87,12 @@ static void hold_sync(struct ros_group *group, int sig, const siginfo_t *info)
     __atomic_or_fetch(&group->pending_sync, SIGBIT(sig), __ATOMIC_RELAXED);
 }
 
+void ros_interrupt_syscall(struct ucontext *uc)
+{
+    if (in_range(uc->uc_mcontext.rip, ros_syscall_begin, ros_syscall_end))
+        uc->uc_mcontext.rip = (uint64_t)ros_syscall_interrupted;
+}
+
 void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
 {
     struct ros_group *group = ros_self();
@@ -110,8 +116,7 @@ void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
         hold_sync(group, sig, info);
         return;
     }
-    if (in_range(regs->rip, ros_syscall_begin, ros_syscall_end))
-        regs->rip = (uint64_t)ros_syscall_interrupted;
+    ros_interrupt_syscall(uc);
     group->signal = (struct ros_signal){.info = *info};
     group->signal_mask = uc->uc_sigmask;
     group->signal_pending = 1;

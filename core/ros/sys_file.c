@@ -20,16 +20,17 @@ static int *needed_owner(const struct ros_group *group, uint64_t fd)
     return owner;
 }
 
-int64_t ros_sys_close(struct ros_group *group, uint64_t nr, struct ros_args *args)
-{
-    int64_t result = needed_owner(group, args->a[0]) ? -EBADF : ros_forward(group, nr, args);
-    ros_route_forget((uint32_t)args->a[0], (uint32_t)args->a[0]);
-    return result;
-}
-
 int64_t ros_sys_fcntl(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
+    // The core's descriptors are not there.
     return needed_owner(group, args->a[0]) ? -EBADF : ros_forward(group, nr, args);
+}
+
+int64_t ros_sys_close(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    int64_t result = ros_sys_fcntl(group, nr, args);
+    ros_route_forget((uint32_t)args->a[0], (uint32_t)args->a[0]);
+    return result;
 }
 
 int64_t ros_sys_close_range(struct ros_group *group, uint64_t nr, struct ros_args *args)

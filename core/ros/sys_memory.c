@@ -3,7 +3,8 @@
 // Linux does the work and stays the authority. Here the core's own region is kept out of reach,
 // and the execute permission of the HRT's page tables follows: it is taken away before Linux
 // changes the mapping, so that the shoot-down of Linux's MMU notifiers also carries this change,
-// and given after Linux has agreed.
+// and given after Linux has agreed. Ranges that leave the lower half go straight to Linux, which
+// refuses them: the page tables, which also hold the AeroKernel's own pages, must not hear of them.
 
 #include <asm/errno.h>
 #include <asm/unistd.h>
@@ -16,13 +17,6 @@
 // Highest hint that does not ask for addresses beyond the HRT's 4-level paging.
 #define HINT_END (1ULL << 47)
 
-// True if Linux may do something with the range. Any other it refuses, and the page tables, which
-// also hold the AeroKernel's own pages, must not hear of it.
-static bool is_possible(uint64_t start, uint64_t size)
-{
-    return size <= TASK_END && start <= TASK_END - size;
-}
-
 int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     uint64_t address = args->a[0], size = args->a[1], prot = args->a[2], flags = args->a[3];
@@ -34,7 +28,7 @@ int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args
             return -ENOMEM;
         args->a[0] = 0;
     }
-    if (!is_possible(fixed ? address : 0, size) || (!fixed && !(prot & PROT_EXEC)))
+    if (!range_is_lower_half(fixed ? address : 0, size) || (!fixed && !(prot & PROT_EXEC)))
         return ros_forward(group, nr, args); // free memory is not executable already
     ros_space_lock();
     if (flags & MAP_FIXED)
@@ -50,7 +44,7 @@ int64_t ros_sys_munmap(struct ros_group *group, uint64_t nr, struct ros_args *ar
 {
     if (mv_region_touches(args->a[0], args->a[1]))
         return -EINVAL;
-    if (!is_possible(args->a[0], args->a[1]))
+    if (!range_is_lower_half(args->a[0], args->a[1]))
         return ros_forward(group, nr, args);
     ros_space_lock();
     ros_space_forbid_execute(args->a[0], args->a[1]);
@@ -64,7 +58,7 @@ int64_t ros_sys_mprotect(struct ros_group *group, uint64_t nr, struct ros_args *
     uint64_t start = args->a[0], size = args->a[1];
     if (mv_region_touches(start, size))
         return -ENOMEM;
-    if (!is_possible(start, size))
+    if (!range_is_lower_half(start, size))
         return ros_forward(group, nr, args);
     if (args->a[2] & PROT_WRITE)
         rw_restore(start, size);
@@ -84,8 +78,8 @@ int64_t ros_sys_mremap(struct ros_group *group, uint64_t nr, struct ros_args *ar
     bool fixed = flags & MREMAP_FIXED;
     if (mv_region_touches(from, old_size) || (fixed && mv_region_touches(args->a[4], new_size)))
         return -EINVAL;
-    if (!is_possible(from, old_size) || (fixed && !is_possible(args->a[4], new_size)) ||
-        !is_possible(0, new_size))
+    if (!range_is_lower_half(from, old_size) ||
+        (fixed && !range_is_lower_half(args->a[4], new_size)) || !range_is_lower_half(0, new_size))
         return ros_forward(group, nr, args);
     rw_restore(from, old_size); // jumps to stubs are relative
     ros_space_lock();

@@ -96,20 +96,22 @@ void ros_syscall_dispatch(struct ros_group *group)
     uint64_t nr = (uint32_t)READ_ONCE(frame->rax);
     struct ros_args args = {{frame->rdi, frame->rsi, frame->rdx, frame->r10, frame->r8, frame->r9}};
     if (ros_signal_waiting(group)) { // the signal came first: the call begins after its handler
-        frame->rip -= 2;
+        frame->rip -= SYSCALL_BYTES;
         return;
     }
     struct ros_event event = {.kind = MV_TRACE_SYSCALL,
                               .nr = (uint32_t)nr,
                               .a = {args.a[0], args.a[1], args.a[2], args.a[3]}};
     uint64_t begin = rdtsc();
-    bool rights = ros_route_changes_rights(nr, &args);
+    // A process that shares memory with the one that made it has no pollers, and maybe another
+    // table of descriptors.
+    bool rights = group->rights && ros_route_changes_rights(nr, &args);
     ros_channel_missed(group, nr);
     int64_t result = ros_call(group, nr, &args);
     if (rights)
         ros_channel_rights_changed(group);
     if (result == ROS_INTERRUPTED) {
-        frame->rip -= 2;
+        frame->rip -= SYSCALL_BYTES;
         frame->rax = group->restart_rax;
     } else if (result != ROS_FRAME_SET) {
         frame->rax = (uint64_t)result;

@@ -87,6 +87,21 @@ static unsigned long run(char *at, int count)
     return wrong;
 }
 
+// All shapes, one a line of the cache.
+static void emit_all(char *at)
+{
+    for (unsigned i = 0; i < COUNT(shapes); i++)
+        emit(at + 64 * i, &shapes[i], NULL);
+}
+
+static unsigned long run_all(char *at)
+{
+    unsigned long wrong = 0;
+    for (unsigned i = 0; i < COUNT(shapes); i++)
+        wrong += run(at + 64 * i, HOT);
+    return wrong;
+}
+
 static void trial_shapes(void)
 {
     // At the beginning of a line of the cache, across two, across two pages.
@@ -173,16 +188,13 @@ static void trial_copied(void)
     char *copy = new_area();
     unsigned long wrong = 0;
     area = new_area();
-    for (unsigned i = 0; i < COUNT(shapes); i++)
-        emit(area + 64 * i, &shapes[i], NULL);
+    emit_all(area);
     seal(area);
-    for (unsigned i = 0; i < COUNT(shapes); i++)
-        wrong += run(area + 64 * i, HOT);
+    wrong += run_all(area);
     say("to be copied", "wrong %lu", wrong);
     memcpy(copy, area, PAGE);
     seal(copy);
-    for (unsigned i = 0; i < COUNT(shapes); i++)
-        wrong += run(copy + 64 * i, HOT);
+    wrong += run_all(copy);
     say("copied", "wrong %lu", wrong);
 }
 
@@ -191,16 +203,13 @@ static void trial_moved(void)
     unsigned long wrong = 0;
     char *room = mmap(NULL, 4 * AREA, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     area = new_area();
-    for (unsigned i = 0; i < COUNT(shapes); i++)
-        emit(area + 64 * i, &shapes[i], NULL);
+    emit_all(area);
     seal(area);
-    for (unsigned i = 0; i < COUNT(shapes); i++)
-        wrong += run(area + 64 * i, HOT);
+    wrong += run_all(area);
     say("to be moved", "wrong %lu", wrong);
     char *moved = mremap(area, AREA, AREA, MREMAP_MAYMOVE | MREMAP_FIXED, room + AREA);
     NEED(moved == room + AREA);
-    for (unsigned i = 0; i < COUNT(shapes); i++)
-        wrong += run(moved + 64 * i, HOT);
+    wrong += run_all(moved);
     say("moved", "wrong %lu", wrong);
 }
 
@@ -350,8 +359,7 @@ static void trial_gs(void)
     unsigned long wrong = 0;
     uint64_t seen;
     area = new_area();
-    for (unsigned i = 0; i < COUNT(shapes); i++)
-        emit(area + 64 * i, &shapes[i], NULL);
+    emit_all(area);
     seal(area);
     for (unsigned i = 0; i < COUNT(shapes); i += 2)
         wrong += run(area + 64 * i, HOT);
@@ -362,8 +370,7 @@ static void trial_gs(void)
         wrong += seen != own[0];
     }
     NEED(syscall(SYS_arch_prctl, ARCH_SET_GS, 0) == 0);
-    for (unsigned i = 0; i < COUNT(shapes); i++)
-        wrong += run(area + 64 * i, HOT);
+    wrong += run_all(area);
     say("GS base", "wrong %lu", wrong);
 }
 
@@ -375,8 +382,7 @@ static void trial_mdwe(void)
     for (unsigned i = 0; i < 2 * COUNT(shapes); i++)
         emit(area + 64 * i, &shapes[i % COUNT(shapes)], NULL);
     seal(area);
-    for (unsigned i = 0; i < COUNT(shapes); i++)
-        wrong += run(area + 64 * i, HOT);
+    wrong += run_all(area);
     if (prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0)) {
         say("missing", "PR_SET_MDWE");
         return;
@@ -396,12 +402,10 @@ static void trial_bytes(void)
     unsigned long wrong = 0, different = 0;
     static char before[PAGE];
     area = new_area();
-    for (unsigned i = 0; i < COUNT(shapes); i++)
-        emit(area + 64 * i, &shapes[i], NULL);
+    emit_all(area);
     seal(area);
     memcpy(before, area, PAGE);
-    for (unsigned i = 0; i < COUNT(shapes); i++)
-        wrong += run(area + 64 * i, HOT);
+    wrong += run_all(area);
     for (unsigned i = 0; i < PAGE; i++)
         different += before[i] != area[i];
     say("bytes", "wrong %lu, different %lu", wrong, different);

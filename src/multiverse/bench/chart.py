@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -30,6 +31,16 @@ def _style() -> AbstractContextManager[None]:
     )
 
 
+def _frame(width: float, height: float, machine: dict[str, Any]) -> tuple[Figure, Axes]:
+    """An empty chart; sizes in inches."""
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_subplot()
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel(describe_machine(machine), fontsize=8, color="#555555")
+    return figure, axes
+
+
 def draw(report: Report, prefix: Path) -> list[Path]:
     """Write the chart as ``PREFIX.png`` and ``PREFIX.svg``.
 
@@ -50,9 +61,7 @@ def draw(report: Report, prefix: Path) -> list[Path]:
     if not results:
         raise ValueError("there is no complete pair of runs to draw")
     with _style():
-        figure = Figure(figsize=(max(5.0, 1.8 + 1.25 * len(results)), 4.8))
-        axes = figure.add_subplot()
-        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
+        figure, axes = _frame(max(5.0, 1.8 + 1.25 * len(results)), 4.8, report.machine)
         native = [result.native_seconds() for result in results]
         hrt = [result.hrt_seconds() for result in results]
         places = range(len(results))
@@ -90,7 +99,6 @@ def draw(report: Report, prefix: Path) -> list[Path]:
             0, 1.12 * max(_top(one, other) for one, other in zip(native, hrt, strict=True))
         )
         axes.yaxis.grid(True, color="#dddddd", zorder=0)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.set_title("Racket benchmarks, native and as an HRT", fontsize=12, loc="left", pad=24)
         axes.text(
             0.0,
@@ -105,7 +113,6 @@ def draw(report: Report, prefix: Path) -> list[Path]:
         axes.legend(
             frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2
         )
-        figure.supxlabel(describe_machine(report.machine), fontsize=8, color="#555555")
         return _save(figure, prefix)
 
 
@@ -126,9 +133,7 @@ def draw_latency(report: latency.Report, prefix: Path) -> list[Path]:
     """
     rows = [*report.interactions, *report.yardsticks]
     with _style():
-        figure = Figure(figsize=(9.0, 1.6 + 0.42 * len(rows)))
-        axes = figure.add_subplot()
-        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
+        figure, axes = _frame(9.0, 1.6 + 0.42 * len(rows), report.machine)
         axes.set_xscale("log")
         for place, row in enumerate(rows):
             colour = _HRT_COLOUR if row in report.interactions else _NATIVE_COLOUR
@@ -147,7 +152,6 @@ def draw_latency(report: latency.Report, prefix: Path) -> list[Path]:
         )
         axes.margins(x=0.12, y=0.02)
         axes.xaxis.grid(True, color="#dddddd", zorder=0)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.set_title("Round trips between ROS and HRT", fontsize=12, loc="left", pad=24)
         axes.legend(
             handles=[
@@ -163,7 +167,6 @@ def draw_latency(report: latency.Report, prefix: Path) -> list[Path]:
             bbox_to_anchor=(1.0, 1.0),
             borderaxespad=0.2,
         )
-        figure.supxlabel(describe_machine(report.machine), fontsize=8, color="#555555")
         return _save(figure, prefix)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from multiverse.bench import machine, sources
 from multiverse.bench.errors import BenchError, Difference
-from multiverse.bench.runner import Output, run
+from multiverse.bench.runner import Output, prepare, run
 
 _RUN_TIMEOUT_S = 120.0
 _COMPILE_TIMEOUT_S = 120.0
@@ -44,22 +43,8 @@ def compiled(programs: Sequence[str]) -> Iterator[Path]:
             source.write_bytes(sources.read("micro", source.name))
             what = f"compile a measuring program: {program}.c"
             advice = f"see that {compiler} can compile a C program (apt-get install gcc libc6-dev)"
-            try:
-                done = subprocess.run(
-                    [compiler, "-O2", "-pthread", "-o", directory / program, source],
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    timeout=_COMPILE_TIMEOUT_S,
-                    check=False,
-                )
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise BenchError(what, str(error), advice) from error
-            if done.returncode:
-                words = (
-                    done.stderr.decode(errors="replace").strip()
-                    or f"it exited with {done.returncode}"
-                )
-                raise BenchError(what, words.splitlines()[0], advice)
+            command = [compiler, "-O2", "-pthread", "-o", str(directory / program), str(source)]
+            prepare(command, directory, _COMPILE_TIMEOUT_S, what, advice)
         yield directory
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 
 from multiverse.bench import machine, sources
 from multiverse.bench.errors import BenchError, Difference
-from multiverse.bench.runner import Output, Timing, compare, interleave, run
+from multiverse.bench.runner import Output, Timing, compare, interleave, prepare, run
 from multiverse.bench.stats import Summary, geometric_mean, paired_ratios, summarize
 
 FORMAT = "multiverse-bench-racket-1"
@@ -242,23 +241,9 @@ def compiled(racket: Path, names: Sequence[str]) -> Iterator[Path]:
             file.write_bytes(sources.read("racket", file.name))
             files.append(file.name)
         what = f"compile the benchmarks: {racket}"
-        try:
-            # `raco` itself need not be there: it is a program in Racket's library.
-            done = subprocess.run(
-                [racket, "-l-", "raco", "make", *files],
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_COMPILE_TIMEOUT_S,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise BenchError(what, str(error), _ADVICE_RACKET) from error
-        if done.returncode:
-            words = (
-                done.stderr.decode(errors="replace").strip() or f"it exited with {done.returncode}"
-            )
-            raise BenchError(what, words.splitlines()[0], _ADVICE_RACKET)
+        # `raco` itself need not be there: it is a program in Racket's library.
+        command = [str(racket), "-l-", "raco", "make", *files]
+        prepare(command, directory, _COMPILE_TIMEOUT_S, what, _ADVICE_RACKET)
         yield directory
 
 

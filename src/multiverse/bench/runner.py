@@ -11,10 +11,12 @@ import fcntl
 import os
 import select
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -97,6 +99,34 @@ class Output:
             return f"was ended by {signal.Signals(-self.status).name}"
         except ValueError:
             return f"was ended by signal {-self.status}"
+
+
+def prepare(command: Sequence[str], cwd: Path, timeout: float, what: str, advice: str) -> None:
+    """Run a command that has to succeed before anything can be measured: a compiler.
+
+    Args:
+        command: a path and arguments.
+        cwd: the directory to run it in.
+        timeout: seconds.
+        what, advice: for the error.
+
+    Raises:
+        BenchError: it cannot be started, takes too long, or fails; with its first line on stderr.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BenchError(what, str(error), advice) from error
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip() or f"it exited with {done.returncode}"
+        raise BenchError(what, words.splitlines()[0], advice)
 
 
 def run(command: Sequence[str], output: Output, timeout: float) -> Timing:

@@ -47,6 +47,12 @@ def quantile(ordered: Sequence[float], fraction: float) -> float:
     return min(max(low + (high - low) * (place - below), low), high)
 
 
+def _ordered(samples: Sequence[float]) -> list[float]:
+    if not all(math.isfinite(sample) for sample in samples):
+        raise ValueError("a sample is not a finite number")
+    return sorted(samples)
+
+
 def summarize(samples: Sequence[float]) -> Summary:
     """Summarize a sample.
 
@@ -56,9 +62,7 @@ def summarize(samples: Sequence[float]) -> Summary:
     Raises:
         ValueError: there is no sample, or one is not finite.
     """
-    if not all(math.isfinite(sample) for sample in samples):
-        raise ValueError("a sample is not a finite number")
-    ordered = sorted(samples)
+    ordered = _ordered(samples)
     return Summary(
         count=len(ordered),
         minimum=quantile(ordered, 0.0),
@@ -134,9 +138,7 @@ def spread(samples: Sequence[float]) -> Spread:
     Raises:
         ValueError: there is no sample, or one is not finite.
     """
-    if not all(math.isfinite(sample) for sample in samples):
-        raise ValueError("a sample is not a finite number")
-    ordered = sorted(samples)
+    ordered = _ordered(samples)
     return Spread(
         count=len(ordered),
         p10=quantile(ordered, 0.1),

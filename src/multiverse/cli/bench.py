@@ -190,13 +190,7 @@ def base(runs: int, json_file: str | None, core: str | None) -> None:
     executable = _core(core)
 
     with _progress() as progress:
-        bar = progress.add_task("starting", total=None)
-
-        def on_step(title: str, done: int, of: int) -> None:
-            progress.update(bar, description=title, completed=done, total=of)
-            progress.refresh()
-
-        report = library.bench(executable, runs, library.find_cli(), on_step)
+        report = library.bench(executable, runs, library.find_cli(), _steps(progress, "starting"))
 
     _console(json_file).print(base_table(report))
     _write_json(json_path, json_file, report.to_json())
@@ -231,12 +225,7 @@ def latency(runs: int, chart: str | None, json_file: str | None, core: str | Non
     executable = _core(core)
 
     with _progress() as progress:
-        bar = progress.add_task("compiling", total=None)
-
-        def on_step(title: str, done: int, of: int) -> None:
-            progress.update(bar, description=title, completed=done, total=of)
-            progress.refresh()
-
+        on_step = _steps(progress, "compiling")
         progress.refresh()
         report = library.bench(executable, runs, on_step)
 
@@ -247,6 +236,17 @@ def latency(runs: int, chart: str | None, json_file: str | None, core: str | Non
 
         for path in draw_latency(report, chart_prefix):
             click.echo(f"wrote {path}", err=True)
+
+
+def _steps(progress: Progress, first: str) -> Callable[[str, int, int], None]:
+    """A bar that begins as `first`, and what tells it of a step: title, steps done, of how many."""
+    bar = progress.add_task(first, total=None)
+
+    def on_step(title: str, done: int, of: int) -> None:
+        progress.update(bar, description=title, completed=done, total=of)
+        progress.refresh()
+
+    return on_step
 
 
 def _core(given: str | None) -> Path:
