@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -283,3 +284,13 @@ def test_stop_and_continue(hrt: Callable[..., Outcome]) -> None:
         assert os.WIFSTOPPED(status)
         process.send_signal(signal.SIGCONT)
         assert process.wait(20) == 0
+
+
+def test_stop_while_it_starts(hrt: Callable[..., Outcome]) -> None:
+    """The virtual CPU is measured before the program begins, and may be interrupted in that."""
+    for step in range(60):
+        with subprocess.Popen([str(core_path()), HRT, "/bin/true", "true"]) as process:
+            time.sleep(step * 1e-4)
+            process.send_signal(signal.SIGSTOP)
+            process.send_signal(signal.SIGCONT)
+            assert process.wait(20) == 0
