@@ -22,16 +22,16 @@ enum { POLLERS_MAX = 16 };
 
 // In microseconds.
 enum {
-    BURST_US = 20,        // a call so soon after the last one belongs to the same burst
-    TAIL_US = 10,         // for so long the next call of a burst is waited for
-    NEW_CREDIT_US = 250,  // to collect before a poller without credit looks again
-    NAP_MIN_US = 100,     // a shorter sleep is not worth the timer
-    WAKE_US = 10,         // how much earlier than necessary to be back
-    RARE_US = 4000,       // calls further apart than this are better served by exits
-    PREEMPTED_US = 100,   // a turn that took so long: somebody else has had the core
-    TIMEOUT_US = 500,     // what a request that was not taken in time says about us
-    LOST_MAX_US = 4000,   // after so much of that, beyond a fifth of the time, no core counts as
-    CONTENDED_US = 20000, // idle for so long
+    BURST_US = 20,         // a call so soon after the last one belongs to the same burst
+    TAIL_US = 10,          // for so long the next call of a burst is waited for
+    NEW_CREDIT_US = 250,   // to collect before a poller without credit looks again
+    NAP_MIN_US = 100,      // a shorter sleep is not worth the timer
+    WAKE_US = 10,          // how much earlier than necessary to be back
+    RARE_US = 4000,        // calls further apart than this are better served by exits
+    PREEMPTED_US = 100,    // a turn that took so long: somebody else has had the core
+    TIMEOUT_US = 500,      // what a request that was not taken in time says about us
+    LOST_MAX_US = 4000,    // after so much of that, beyond a fifth of the time, no core counts as
+    CONTENDED_US = 100000, // idle for so long
     CREDIT_MAX_US = 10000,
     TURN_US = 1000,      // how long groups that share cores with a poller go on before the next may
     NO_CPU_US = 1000000, // until we look again whether there is a core for a poller
@@ -46,15 +46,13 @@ struct poller {
     uint32_t wake;      // futex: 0 while it sleeps
     uint32_t interrupt; // the SIGTRAP that comes is ours
     uint64_t rights;
-    uint32_t avoid;          // the CPU that it keeps away from, plus 1
-    int64_t credit;          // TSC cycles that it may still look
-    uint64_t credit_at;      // TSC at which credit was last brought up to date
-    uint64_t lost, lost_at;  // TSC cycles during which it could not look, and when that was
-    uint64_t contended_till; // TSC
-    uint64_t lateness;       // TSC cycles that a nap takes longer than asked for
-    uint64_t resumed_at;     // TSC at which it got the core back
-    uint64_t napped_for;     // the last call when it napped last
-    uint64_t last;           // TSC of the last answer
+    int64_t credit;         // TSC cycles that it may still look
+    uint64_t credit_at;     // TSC at which credit was last brought up to date
+    uint64_t lost, lost_at; // TSC cycles during which it could not look, and when that was
+    uint64_t lateness;      // TSC cycles that a nap takes longer than asked for
+    uint64_t resumed_at;    // TSC at which it got the core back
+    uint64_t napped_for;    // the last call when it napped last
+    uint64_t last;          // TSC of the last answer
 };
 
 static struct {
@@ -64,10 +62,11 @@ static struct {
     unsigned max;
     struct ros_cpus cpus; // where they may run, if any bit is set
     uint64_t exit_cycles;
-    uint64_t us;         // TSC cycles a microsecond
-    uint64_t rights;     // of the pollers there are
-    uint64_t missed_at;  // TSC of the last call that went the other way
-    uint64_t not_before; // TSC before which none is to be woken
+    uint64_t us;             // TSC cycles a microsecond
+    uint64_t rights;         // of the pollers there are
+    uint64_t missed_at;      // TSC of the last call that went the other way
+    uint64_t not_before;     // TSC before which none is to be woken
+    uint64_t contended_till; // TSC before which others want the cores, as far as we know
     bool retiring;
     unsigned cpus_allowed;   // to the process, when it started
     uint64_t called_at;      // TSC of the last call that a poller has answered or might have
@@ -84,6 +83,11 @@ static struct {
 static uint64_t us(uint64_t n)
 {
     return n * set.us;
+}
+
+static bool contended(uint64_t now)
+{
+    return now < READ_ONCE(set.contended_till);
 }
 
 void ros_pollers_lock(void)
@@ -204,7 +208,7 @@ static void account(struct poller *me, uint64_t now, bool looking)
 {
     int64_t elapsed = (int64_t)(now - me->credit_at);
     me->credit_at = now;
-    if (now > me->contended_till)
+    if (!contended(now))
         me->credit += elapsed / SHARE;
     if (looking)
         me->credit -= elapsed;
@@ -219,7 +223,7 @@ static void lose(struct poller *me, uint64_t now, uint64_t time)
     me->lost = time + (me->lost > forgiven ? me->lost - forgiven : 0);
     me->lost_at = now;
     if (me->lost > us(LOST_MAX_US))
-        me->contended_till = now + us(CONTENDED_US);
+        WRITE_ONCE(set.contended_till, now + us(CONTENDED_US));
 }
 
 // Move an estimate a part of the way to a new value.
@@ -259,7 +263,7 @@ static enum verdict judge(struct poller *me, uint64_t now, uint64_t *nap)
     if (me->credit < 0) { // until there is something to spend again
         *nap = SHARE * ((uint64_t)-me->credit + us(NEW_CREDIT_US));
         WRITE_ONCE(set.not_before, now + *nap);
-        return now > me->contended_till ? NAP : SLEEP;
+        return contended(now) ? SLEEP : NAP;
     }
     if (READ_ONCE(set.waiting)) // calls are there, but not the cores to make them
         return LOOK_ON;
@@ -358,7 +362,7 @@ static void poller_main(void *block)
     sys2(__NR_prctl, PR_SET_NAME, "mv-poller");
     sys2(__NR_prctl, PR_SET_TIMERSLACK, 1);
     me->last = me->credit_at = rdtsc();
-    me->credit = (int64_t)us(CREDIT_MAX_US);
+    me->credit = contended(me->last) ? 0 : (int64_t)us(CREDIT_MAX_US);
     while (!retired(me)) {
         uint64_t nap = 0;
         WRITE_ONCE(me->wake, 1);
@@ -415,27 +419,48 @@ static int64_t make(struct poller *poller)
     return tid;
 }
 
-// Keep the poller off the CPU on which the caller is about to run its virtual CPU: Linux likes to
-// wake a thread just there. Returns false if no other CPU is left.
-static bool place(struct poller *poller, const struct ros_cpus *cpus, unsigned own)
-{
-    if (poller->avoid == own + 1)
-        return true;
-    if (sys3(__NR_sched_setaffinity, poller->tid, sizeof(*cpus), cpus) < 0)
-        return false;
-    poller->avoid = own + 1;
-    return true;
-}
+// The CPUs on which a poller may run that serves the caller.
+struct places {
+    struct ros_cpus all, others; // others: without the one where the caller is
+};
 
-// The CPUs for a poller that serves the caller. Returns false if there are none.
-static bool choose_cpus(struct ros_cpus *ret, unsigned *own)
+// Returns false if there is no other CPU than the caller's.
+static bool find_places(struct places *ret)
 {
-    if (!allowed_cpus(ret) || sys3(__NR_getcpu, own, 0, 0) < 0 || *own >= ROS_CPUS_MAX)
+    unsigned own;
+    if (!allowed_cpus(&ret->all) || sys3(__NR_getcpu, &own, 0, 0) < 0 || own >= ROS_CPUS_MAX)
         return false;
     if (ros_cpus_count(&set.cpus))
-        *ret = set.cpus;
-    ret->bits[*own / 64] &= ~(1ULL << *own % 64);
-    return ros_cpus_count(ret) != 0;
+        ret->all = set.cpus;
+    ret->others = ret->all;
+    ret->others.bits[own / 64] &= ~(1ULL << own % 64);
+    return ros_cpus_count(&ret->others) != 0;
+}
+
+// Errors: negative errno.
+static int64_t confine(const struct poller *poller, const struct ros_cpus *cpus)
+{
+    return sys3(__NR_sched_setaffinity, poller->tid, sizeof(*cpus), cpus);
+}
+
+static void wake(struct poller *poller)
+{
+    WRITE_ONCE(poller->wake, 1);
+    sys3(__NR_futex, &poller->wake, FUTEX_WAKE_PRIVATE, 1);
+}
+
+// Have the poller run, woken or not, elsewhere than on the CPU where the caller is about to run its
+// virtual CPU: Linux likes to wake threads just there. It is confined for that moment only, and not
+// at all where cores are short: that spoils Linux's own balance. Errors: negative errno.
+static int64_t move(struct poller *poller, const struct places *places, bool woken)
+{
+    bool confined = !contended(rdtsc());
+    int64_t err = confined ? confine(poller, &places->others) : 0;
+    if (woken)
+        wake(poller);
+    if (confined)
+        confine(poller, &places->all);
+    return err;
 }
 
 // True if a group that the pollers there are may act for lives.
@@ -445,12 +470,6 @@ static bool rights_in_use(void)
         if (READ_ONCE(ros_group_at(i)->busy) && READ_ONCE(ros_group_at(i)->rights) == set.rights)
             return true;
     return false;
-}
-
-static void wake(struct poller *poller)
-{
-    WRITE_ONCE(poller->wake, 1);
-    sys3(__NR_futex, &poller->wake, FUTEX_WAKE_PRIVATE, 1);
 }
 
 static void wake_all(void)
@@ -463,8 +482,7 @@ static void wake_all(void)
 // With the lock held: wake a poller that sleeps, or make one.
 static void wake_or_make(const struct ros_group *group, uint64_t now)
 {
-    struct ros_cpus cpus;
-    unsigned own;
+    struct places places;
     if (set.rights != group->rights) {
         if (set.rights && rights_in_use())
             return;
@@ -472,7 +490,7 @@ static void wake_or_make(const struct ros_group *group, uint64_t now)
         ros_route_forget(0, ~0ULL);
         wake_all(); // they find that they are retired
     }
-    if (!choose_cpus(&cpus, &own)) {
+    if (!find_places(&places)) {
         WRITE_ONCE(set.not_before, now + us(NO_CPU_US));
         return;
     }
@@ -482,12 +500,11 @@ static void wake_or_make(const struct ros_group *group, uint64_t now)
         if (!poller->block || !__atomic_load_n(&poller->block->busy, __ATOMIC_ACQUIRE)) {
             free = free ? free : poller;
         } else if (!READ_ONCE(poller->wake) && poller->rights == set.rights) {
-            if (place(poller, &cpus, own))
-                wake(poller);
+            move(poller, &places, true);
             return;
         }
     }
-    if (free && (make(free) < 0 || !place(free, &cpus, own)))
+    if (free && (make(free) < 0 || move(free, &places, false) < 0))
         WRITE_ONCE(set.not_before, now + us(NO_CPU_US)); // a limit on threads, say
 }
 
@@ -510,8 +527,7 @@ void ros_pollers_want(struct ros_group *group)
 
 void ros_pollers_timed_out(void)
 {
-    struct ros_cpus cpus;
-    unsigned own;
+    struct places places;
     if (!set.control) // without pollers nobody but an enemy leaves a request behind
         return;
     // Until the poller runs again nobody needs to wait for it.
@@ -519,10 +535,10 @@ void ros_pollers_timed_out(void)
     __atomic_add_fetch(&set.timeouts, 1, __ATOMIC_RELAXED);
     // It may be our CPU that it waits for: the virtual CPU has moved since it was placed.
     mv_lock(&set.lock);
-    if (choose_cpus(&cpus, &own))
+    if (find_places(&places))
         for (unsigned i = 0; i < set.max; i++)
             if (set.poller[i].block && READ_ONCE(set.poller[i].block->busy))
-                place(&set.poller[i], &cpus, own);
+                move(&set.poller[i], &places, false);
     mv_unlock(&set.lock);
 }
 

@@ -81,7 +81,24 @@ def cpu_mask(context: click.Context, parameter: click.Parameter, value: str | No
     return mask
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+class RunCommand(click.Command):
+    """A bare --stats does not take the next word, the program's name, for its value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        options = [param for param in self.params if isinstance(param, click.Option)]
+        followed = {name for option in options if not option.is_flag for name in option.opts}
+        words = iter(enumerate(args))
+        for i, word in words:
+            if word == "--stats":
+                args[i] = "--stats=-"
+            elif word in followed:
+                next(words, None)
+            elif word == "--" or not word.startswith("-"):
+                break
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})
 @click.option("--hvm", type=click.Choice(["auto", "off"]), default="auto", help="off: run natively")
 @click.option("--ring", type=click.Choice(["auto", "0", "3"]), default="auto", help="ring to use")
 @click.option("--require-hrt", is_flag=True, help="fail (125) rather than run natively")
