@@ -25,7 +25,8 @@ enum {
     BURST_US = 20,         // a call so soon after the last one belongs to the same burst
     TAIL_US = 10,          // for so long the next call of a burst is waited for
     NEW_CREDIT_US = 250,   // to collect before a poller without credit looks again
-    NAP_MIN_US = 100,      // a shorter sleep is not worth the timer
+    NAP_MIN_US = 30,       // a shorter sleep is not worth the timer,
+    NAP_RISKY_US = 100,    // nor is this one if the next call may come meanwhile
     WAKE_US = 10,          // how much earlier than necessary to be back
     RARE_US = 4000,        // calls further apart than this are better served by exits
     PREEMPTED_US = 100,    // a turn that took so long: somebody else has had the core
@@ -244,7 +245,7 @@ static void learn(uint64_t now, bool left)
     if (gap < us(BURST_US))
         return;
     uint64_t distance = gap > set.gap ? gap - set.gap : set.gap - gap;
-    unsigned part = distance > set.gap / 4 * 3 ? 32 : 8;
+    unsigned part = distance > set.gap / 2 ? 32 : 8;
     approach(&set.gap, gap, part);
     approach(&set.deviation, distance, part);
 }
@@ -267,10 +268,17 @@ static enum verdict judge(struct poller *me, uint64_t now, uint64_t *nap)
     }
     if (READ_ONCE(set.waiting)) // calls are there, but not the cores to make them
         return LOOK_ON;
-    // Programs call at surprisingly regular times: sleep until shortly before the next.
-    uint64_t lead = MIN(2 * set.deviation, set.gap / SHARE); // earlier cannot be paid
+    // Programs call at surprisingly regular times: sleep until shortly before the next. Where they
+    // do not, a nap is a risk that is run only to save credit.
+    uint64_t lead = 2 * set.deviation, cap = set.gap / SHARE, worth = us(NAP_MIN_US);
+    if (lead > cap) {
+        if (me->credit > (int64_t)us(CREDIT_MAX_US) / 2)
+            return LOOK_ON;
+        lead = cap;
+        worth = us(NAP_RISKY_US);
+    }
     uint64_t margin = idle + lead + me->lateness + us(WAKE_US);
-    if (me->napped_for != called_at && idle > us(TAIL_US) && set.gap > margin + us(NAP_MIN_US)) {
+    if (me->napped_for != called_at && idle > us(TAIL_US) && set.gap > margin + worth) {
         *nap = set.gap - margin;
         me->napped_for = called_at;
         return NAP;
