@@ -33,7 +33,11 @@ GUESTS = Path(__file__).with_name("guests")
 APART = ("channel_signals", "poller_signals", "rights_", "sites")
 HRT = "require=1,quiet=1"  # a silent native fallback never passes as an HRT
 PR_SET_CHILD_SUBREAPER = 36
-GRACE = 10.0  # seconds that processes of a run may outlive its first process
+# How many times longer than on the processor itself things may take: the testbed is an emulator.
+SLOWNESS = float(os.environ.get("MULTIVERSE_TEST_SLOWNESS", "1"))
+# Where guests are that have been built before; compilers are slow in the testbed.
+BUILT_GUESTS = os.environ.get("MULTIVERSE_TEST_GUESTS")
+GRACE = 10.0 * SLOWNESS  # seconds that processes of a run may outlive its first process
 TRACE_CAPACITY = 1 << 18  # events; pages of the file are only taken when they are written
 TRACE_TAIL = 60  # events shown of a run that hangs
 
@@ -176,7 +180,7 @@ def run(
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        if not poll.poll(timeout * 1000):
+        if not poll.poll(timeout * 1000 * SLOWNESS):
             places = "\n".join(end_session(process.pid, 0))
             process.wait()
             for reader in readers:
@@ -273,7 +277,7 @@ def same(
 @pytest.fixture(scope="session")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Compile a program of tests/guests; flags such as "-static" make variants."""
-    directory = tmp_path_factory.mktemp("guests")
+    directory = Path(BUILT_GUESTS) if BUILT_GUESTS else tmp_path_factory.mktemp("guests")
 
     def build(name: str, *flags: str) -> str:
         target = directory / "".join([name, *flags]).replace("/", "_")

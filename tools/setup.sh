@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 # command:package pairs; a command that is already there needs no package.
 build=(python3:python3 gcc:gcc)
 demo=(racket:racket)
-test=(busybox:busybox-static racket:racket lua5.4:lua5.4 perl:perl sqlite3:sqlite3 git:git node:nodejs)
+test=(busybox:busybox-static racket:racket lua5.4:lua5.4 perl:perl sqlite3:sqlite3 git:git node:nodejs
+  qemu-system-x86_64:qemu-system-x86 modprobe:kmod)
 
 missing=()
 for group in "$@"; do
@@ -17,6 +18,10 @@ for group in "$@"; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
   done
 done
+# The testbed's kernel; the cloud one has no KVM.
+case " $* " in *" test "*)
+  compgen -G '/lib/modules/*/kernel/arch/x86/kvm/kvm-amd.ko*' >/dev/null || missing+=(linux-image-amd64) ;;
+esac
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 [ -e /usr/include/linux/kvm.h ] || missing+=(linux-libc-dev)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import click
 from multiverse.bench.errors import BenchError
 from multiverse.bench.latency import DEFAULT_RUNS as LATENCY_RUNS
 from multiverse.bench.racket import BENCHMARKS, DEFAULT_RUNS, SHORT_RUNS
+from multiverse.cli.ending import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, terminable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,16 +27,10 @@ _NAMES = [benchmark.name for benchmark in BENCHMARKS]
 
 EXIT_DIFFERENT = 1
 EXIT_FAILURE = 125
-EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_TERMINATED = 128 + signal.SIGTERM
 
 # A table that is written into a file or a pipe is not cut to the width of a terminal that is not
 # there.
 _WIDTH_WITHOUT_TERMINAL = 120
-
-
-class _Terminated(BaseException):
-    """SIGTERM arrived. Raised so that children and temporary files go as they do on Ctrl-C."""
 
 
 @click.group()
@@ -62,14 +56,14 @@ def _common(command: Callable[P, None]) -> Callable[P, None]:
     )
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        previous = signal.signal(signal.SIGTERM, _terminate)
         try:
-            command(*args, **kwargs)
+            with terminable():
+                command(*args, **kwargs)
         except BenchError as error:
             _fail(str(error), EXIT_FAILURE)
         except KeyboardInterrupt:
             _fail("benchmark: interrupted; nothing was written", EXIT_INTERRUPTED)
-        except _Terminated:
+        except Terminated:
             _fail("benchmark: terminated; nothing was written", EXIT_TERMINATED)
         except OSError as error:
             on_what = f": {error.filename}" if error.filename else ""
@@ -77,14 +71,8 @@ def _common(command: Callable[P, None]) -> Callable[P, None]:
                 f"benchmark{on_what}: {error.strerror or error}; see that it can be written",
                 EXIT_FAILURE,
             )
-        finally:
-            signal.signal(signal.SIGTERM, previous)
 
     return wrapped
-
-
-def _terminate(_number: int, _frame: object) -> None:
-    raise _Terminated
 
 
 def _fail(message: str, status: int) -> None:

@@ -14,6 +14,7 @@ COMMANDS = {
     "completion": "Print the completion script of a shell.",
     "doctor": "Say what this machine can do, and what to do about it.",
     "run": "Run a program as a hybrid runtime.",
+    "testbed": "Run programs at ring 0 on any machine, in an emulated one.",
 }
 
 

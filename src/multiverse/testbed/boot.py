@@ -1,0 +1,179 @@
+"""Find what the testbed is made of, and boot it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: What QEMU's emulator lacks of its EPYC model; it would say so at every start.
+NOT_EMULATED = (
+    "rdseed", "sha-ni", "fxsr-opt", "misalignsse", "3dnowprefetch", "osvw", "topoext", "nrip-save",
+    "xsavec",
+)  # fmt: skip
+MODULE = "kvm_amd"
+#: Variables of the caller's that the command gets. PATH finds the same programs.
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "TERM")
+#: What the guest's script says of itself, before it says the command's status.
+RUNNING, NO_MODULE = "running", "no module"
+
+
+class TestbedError(Exception):
+    """The testbed could not run the command: what failed, and what to do, on one line."""
+
+    __test__ = False  # not one of pytest's
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Where the parts are."""
+
+    vng: Path
+    kernel: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The emulated machine.
+
+    Attributes:
+        cpu: QEMU's processor model and features, without SVM, which it always has.
+        phys_bits: width of physical addresses.
+        cpus: processors.
+        memory: as QEMU takes it, such as "2G".
+        writable: directories that the command may change; all others only seem to change.
+    """
+
+    cpu: str = "EPYC"
+    phys_bits: int = 48
+    cpus: int = 2
+    memory: str = "2G"
+    writable: tuple[Path, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def kernels(root: Path = Path("/")) -> list[Path]:
+    """Kernel images under `root` whose modules have KVM for AMD processors, newest first."""
+    found = []
+    for image in (root / "boot").glob("vmlinuz-*"):
+        version = image.name.removeprefix("vmlinuz-")
+        if any((root / "lib/modules" / version / "kernel/arch/x86/kvm").glob("kvm-amd.ko*")):
+            found.append(image)
+    return sorted(found, key=lambda image: image.stat().st_mtime, reverse=True)
+
+
+def find_tools() -> Tools:
+    """Find virtme-ng, QEMU and a kernel. Raises TestbedError naming all that is missing."""
+    packages = []
+    if not shutil.which("qemu-system-x86_64"):
+        packages.append("qemu-system-x86")
+    if not shutil.which("modprobe", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"):
+        packages.append("kmod")
+    images = kernels()
+    if not images:
+        packages.append("linux-image-amd64")
+    beside = Path(sys.executable).with_name("vng")
+    vng = str(beside) if beside.exists() else shutil.which("vng")
+    commands = [f"apt-get install {' '.join(packages)}"] if packages else []
+    if not vng:
+        packages.append("virtme-ng")
+        commands.append("pip install virtme-ng")
+    if not vng or packages:
+        raise TestbedError(f"{', '.join(packages)}: not found; {' and '.join(commands)}")
+    return Tools(Path(vng), images[0])
+
+
+def command_line(tools: Tools, machine: Machine) -> list[str]:
+    """The command that boots the machine, without what it shall run."""
+    features = ["+svm", "+npt", f"phys-bits={machine.phys_bits}"]
+    if machine.cpu.startswith("EPYC"):
+        features += [f"-{name}" for name in NOT_EMULATED]
+    # --disable-kvm: the host's may have no SVM to offer; --disable-microvm: that has no PCI.
+    return [
+        *(str(tools.vng), "--run", str(tools.kernel), "--disable-kvm", "--disable-microvm"),
+        *("--cpus", str(machine.cpus), "--memory", machine.memory, "--cwd", os.getcwd()),
+        *(f"--rwdir={directory.resolve()}" for directory in machine.writable),
+        f"--qemu-opts=-cpu {','.join([machine.cpu, *features])}",
+    ]
+
+
+def _environment(machine: Machine) -> list[str]:
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return [f"{name}={value}" for name, value in {**passed, **machine.environment}.items()]
+
+
+def _descendants(pid: int) -> list[int]:
+    """A process and all that it has started, as far as they have not ended."""
+    found = [pid]
+    for parent in found:
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += map(int, children.read_text().split())
+    return found
+
+
+def _boot(tools: Tools, arguments: Sequence[str], timeout: float | None = None) -> int:
+    """Run vng to its end; whatever ends this earlier ends the machine too."""
+    # vng looks for its other half on PATH.
+    path = f"{tools.vng.parent}:{os.environ.get('PATH', os.defpath)}"
+    vng = subprocess.Popen([*arguments], env={**os.environ, "PATH": path})
+    try:
+        return vng.wait(timeout)
+    finally:
+        if vng.poll() is None:
+            for pid in _descendants(vng.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            vng.wait()
+
+
+def run(command: Sequence[str], machine: Machine, timeout: float | None = None) -> int:
+    """Boot, run a command with this process's standard streams, and return its exit status.
+
+    timeout: seconds for all of it, or None.
+    Raises TestbedError if something is missing, the machine does not boot or dies, or the time is
+    over.
+    """
+    tools = find_tools()
+    with tempfile.TemporaryDirectory(prefix="multiverse-testbed-") as directory:
+        status = Path(directory, "status")
+        load = f"/sbin/modprobe {MODULE} || {{ echo {NO_MODULE} >{status}; exit 1; }}"
+        words = shlex.join(["env", *_environment(machine), *command])
+        script = f"echo {RUNNING} >{status}; {load}; {words}; echo $? >{status}"
+        boot = [*command_line(tools, machine), f"--rwdir={directory}", "--exec", script]
+        try:
+            _boot(tools, boot, timeout)
+        except subprocess.TimeoutExpired:
+            raise TestbedError(f"{command[0]}: not done after {timeout:g} s") from None
+        said = status.read_text().strip() if status.exists() else ""
+    if said == NO_MODULE:
+        raise TestbedError(f"{tools.kernel}: loading {MODULE} failed; try another --cpu")
+    if said == RUNNING:
+        raise TestbedError(f"{command[0]}: the machine stopped; give it more --memory")
+    if not said.isdecimal():
+        raise TestbedError(f"{tools.kernel}: does not boot; try `multiverse testbed shell`")
+    return int(said)
+
+
+def shell(machine: Machine) -> int:
+    """Boot and give the user a shell. Returns vng's exit status; raises TestbedError."""
+    tools = find_tools()
+    with tempfile.TemporaryDirectory(prefix="multiverse-testbed-") as directory:
+        start = Path(directory, "shell")
+        user_shell = os.environ.get("SHELL", "/bin/sh")
+        words = shlex.join(["env", *_environment(machine), user_shell])
+        start.write_text(
+            f'#!/bin/sh\n[ "$#" -gt 0 ] && exec {shlex.quote(user_shell)} "$@"\n'
+            f"/sbin/modprobe {MODULE}\nexec {words}\n"
+        )
+        start.chmod(0o755)
+        boot = [*command_line(tools, machine), "--shell", str(start)]
+        return _boot(tools, boot)
