@@ -89,12 +89,21 @@ static bool has_error_code(unsigned vector)
 bool ak_exception_read(const void *ist_page, uint64_t window, uint64_t rsp, unsigned vector,
                        struct ak_exception *ret)
 {
-    uint64_t words = has_error_code(vector) ? 6 : 5;
+    enum { WORDS = 5, EXCEPTIONS = 32 };
     uint64_t offset = rsp - (window + AK_IST_OFFSET);
-    if (offset > PAGE_SIZE - words * 8 || offset % 8)
+    if (offset >= IST_COUNT * IST_BYTES || offset % 8)
+        return false;
+    // The frame is alone on its stack. INT n pushes no error code, whatever its vector.
+    uint64_t words = (IST_BYTES - offset % IST_BYTES) / 8;
+    bool error = words == WORDS + 1 && has_error_code(vector);
+    if (words != WORDS && !error)
         return false;
     const uint64_t *frame = (const uint64_t *)((const char *)ist_page + offset);
-    *ret = (struct ak_exception){0};
-    memcpy(&ret->rip - (words - 5), frame, words * 8);
+    *ret = (struct ak_exception){.software =
+                                     vector >= EXCEPTIONS || (has_error_code(vector) && !error)};
+    if (error)
+        ret->error = *frame++;
+    ret->rip = frame[0], ret->cs = frame[1], ret->rflags = frame[2];
+    ret->rsp = frame[3], ret->ss = frame[4];
     return true;
 }

@@ -5,6 +5,7 @@
 #include "abi/frame.h"
 
 #define FLAG_TF 0x100
+#define FLAG_IF 0x200
 
 // Addresses within the window of the virtual CPU that executes the alias of this page.
 #define FRAME(field) (ak_entry_page + AK_FRAME_OFFSET + MV_FRAME_##field)(%rip)
@@ -34,13 +35,16 @@ ak_call_entry:
     mov FRAME(RSP), %rsp
     mov %rcx, FRAME(RIP)
 ak_call_saved:
+    orl $FLAG_IF, FRAME(RFLAGS)
     xor %ecx, %ecx
     jmp ak_request
 
     // LSTAR. SYSCALL put the return address into RCX and the flags into R11 and switched
     // nothing else: RSP is the program's, with its red zone below. At ring 0 this runs at
-    // CPL 0; on a KVM that leaves CPL 3 in place, at CPL 3.
+    // CPL 0; on a KVM that leaves CPL 3 in place, at CPL 3. At CPL 0 the program may have switched
+    // interrupts off by POPF, which natively changes nothing: they are on again after each call.
 ak_syscall_entry:
+    or $FLAG_IF, %r11
     mov %r11, FRAME(RFLAGS)
     mov %rcx, FRAME(RIP)
     mov %rsp, FRAME(RSP)

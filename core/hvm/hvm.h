@@ -54,6 +54,7 @@ enum hvm_exit_kind {
     HVM_EXIT_FAULT,     // Linux does not map (or forbids) what the guest accessed
     HVM_EXIT_INTERRUPT, // a signal, or hvm_kick()
     HVM_EXIT_HALT,      // HLT
+    HVM_EXIT_NOTHING,   // an IN; no device is there, so it reads all ones
     HVM_EXIT_DEAD,      // the VM belongs to another address space (after fork)
     HVM_EXIT_FAILURE,   // the substrate cannot go on; address: its reason
 };

@@ -247,7 +247,8 @@ struct hvm_exit hvm_vcpu_run(struct hvm_vcpu *vcpu)
     case KVM_EXIT_IO:
         if (run->io.direction == KVM_EXIT_IO_OUT)
             return (struct hvm_exit){.kind = HVM_EXIT_PORT, .address = run->io.port};
-        break;
+        memset((char *)vcpu->run + run->io.data_offset, 0xff, run->io.size * run->io.count);
+        return (struct hvm_exit){.kind = HVM_EXIT_NOTHING};
     case KVM_EXIT_HLT:
         return (struct hvm_exit){.kind = HVM_EXIT_HALT};
     case KVM_EXIT_INTR:
@@ -297,6 +298,9 @@ int hvm_vcpu_set_state(struct hvm_vcpu *vcpu, unsigned ring, const struct hvm_st
     long err = kvm_ioctl(vcpu->fd, KVM_GET_SREGS, (uint64_t)&sregs);
     if (err < 0)
         return (int)err;
+    // A kick may have found an exception on its way to the guest; it belongs to the old state.
+    struct kvm_vcpu_events none = {0};
+    kvm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, (uint64_t)&none);
     set_code_and_stack(&sregs, ring);
     sregs.fs.base = state->fs_base;
     sregs.gs.base = state->gs_base;

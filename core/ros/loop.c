@@ -10,7 +10,7 @@
 #include "ros/channel.h"
 #include "ros/trace.h"
 
-enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_OF = 4, VECTOR_PF = 14 };
+enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_OF = 4, VECTOR_PF = 14, INT_LENGTH = 2 };
 
 static void frame_from_regs(struct mv_frame *f, const struct kvm_regs *r)
 {
@@ -207,7 +207,7 @@ static uint64_t trap_length(uint64_t rip)
     enum { INT3 = 0xcc };
     uint8_t last = INT3;
     ros_copy_in(&last, rip - 1, 1);
-    return last == INT3 ? 1 : 2;
+    return last == INT3 ? 1 : INT_LENGTH;
 }
 
 static bool is_int1(uint64_t rip)
@@ -256,6 +256,11 @@ static void exception(struct ros_group *group)
     if (place_of(group, e.rip) != IN_PROGRAM) // the AeroKernel itself does nothing that may fault
         substrate_failed(group, "exception in the AeroKernel", vector);
     state_to_frame(group, &state.regs);
+    if (e.software) { // Linux knows what it makes of it
+        group->frame->rip -= INT_LENGTH;
+        replicate(group);
+        return;
+    }
     switch (vector) {
     case VECTOR_PF:
         page_fault(group, cr2);
@@ -349,6 +354,8 @@ static bool handle(struct ros_group *group, struct hvm_exit exit)
         return interrupted(group);
     case HVM_EXIT_HALT:
         sys0(__NR_sched_yield); // a privilege of ring 0; no interrupt would end it
+        return false;
+    case HVM_EXIT_NOTHING:
         return false;
     case HVM_EXIT_DEAD:
     case HVM_EXIT_FAILURE:

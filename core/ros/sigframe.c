@@ -21,7 +21,9 @@ struct rt_sigframe {
 #define FLAGS_HANDLER (0x400ULL | 0x10000ULL | 0x100ULL) // cleared for a handler: DF RF TF
 #define RED_ZONE 128
 #define XCR0_LEGACY 3ULL
+#define XSTATE_SSE 2ULL
 enum { FXSAVE_BYTES = 512, SW_RESERVED = 464, MAGIC2_BYTES = 4, XSTATE_BV = 512, XSAVE_ALIGN = 64 };
+enum { MXCSR = 24, XMM_BEGIN = 160, XMM_END = 416 };
 
 // fxsave area, extended area, end marker, as sizes.
 static uint64_t xstate_size(void)
@@ -55,6 +57,18 @@ static void mark_xstate(char *xsave)
     memcpy(xsave + size, &magic2, sizeof(magic2));
 }
 
+// Say which components the image holds. Where SSE is in its initial state it is written out: KVM
+// takes MXCSR only together with the registers, and its value is the program's all the same.
+static void set_features(char *xsave, uint64_t features)
+{
+    if (!(features & XSTATE_SSE))
+        memset(xsave + XMM_BEGIN, 0, XMM_END - XMM_BEGIN);
+    features |= XSTATE_SSE;
+    memset(xsave + SW_RESERVED, 0, FXSAVE_BYTES - SW_RESERVED);
+    memset(xsave + XSTATE_BV, 0, 64);
+    memcpy(xsave + XSTATE_BV, &features, sizeof(features));
+}
+
 // Extended state as after a fresh exec, which is what handlers start with.
 static void initial_xsave(char *xsave)
 {
@@ -62,7 +76,8 @@ static void initial_xsave(char *xsave)
     const uint32_t mxcsr = 0x1f80;
     memset(xsave, 0, HVM_XSAVE_BYTES);
     memcpy(xsave, &fcw, sizeof(fcw));
-    memcpy(xsave + 24, &mxcsr, sizeof(mxcsr));
+    memcpy(xsave + MXCSR, &mxcsr, sizeof(mxcsr));
+    set_features(xsave, 0);
 }
 
 static void context_from_frame(struct sigcontext *to, const struct mv_frame *from)
@@ -164,9 +179,7 @@ static int pop_xstate(struct ros_group *group, uint64_t fpstate)
             memcpy(&features, group->xsave + XSTATE_BV, sizeof(features));
             features &= xstate_features() & sw.xfeatures;
         }
-        memset(group->xsave + SW_RESERVED, 0, FXSAVE_BYTES - SW_RESERVED);
-        memset(group->xsave + XSTATE_BV, 0, 64);
-        memcpy(group->xsave + XSTATE_BV, &features, sizeof(features));
+        set_features(group->xsave, features);
     }
     return hvm_vcpu_set_xsave(&group->vcpu, group->xsave) ? -EFAULT : 0;
 }
@@ -214,7 +227,5 @@ void ros_sigframe_from_native(struct ros_group *group, const struct ucontext *uc
         features = XCR0_LEGACY;
     memset(group->xsave, 0, HVM_XSAVE_BYTES);
     memcpy(group->xsave, fpstate, xstate_size());
-    memset(group->xsave + SW_RESERVED, 0, FXSAVE_BYTES - SW_RESERVED);
-    memset(group->xsave + XSTATE_BV, 0, 64);
-    memcpy(group->xsave + XSTATE_BV, &features, sizeof(features));
+    set_features(group->xsave, features);
 }

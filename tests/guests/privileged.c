@@ -1,5 +1,6 @@
-// Proves, where the program runs at ring 3, that privileged instructions raise SIGSEGV and that a
-// set AC flag makes misaligned accesses raise SIGBUS. (At ring 0 an HRT is allowed all of this.)
+// Proves, where the program runs at ring 3, that privileged instructions and reads of kernel memory
+// raise SIGSEGV, that a set AC flag makes misaligned accesses raise SIGBUS, and that the selectors
+// are a user's. (At ring 0 an HRT is allowed all of this: guests_ring0/privileges.c.)
 #include "guest.h"
 
 static int skip;
@@ -35,6 +36,10 @@ int main(void)
     TRY("mov %%rax, %%cr3", 3);
     TRY("invd", 2);
     TRY("ltr %%ax", 3);
+    TRY("movabs 0xffffffff80000010, %%al", 9);
+    unsigned cs, ss;
+    __asm__ volatile("mov %%cs, %0; mov %%ss, %1" : "=r"(cs), "=r"(ss));
+    say("selectors", "%x %x", cs, ss);
     char bytes[16] = {0};
     say("try", "misaligned with AC");
     skip = 2;

@@ -76,10 +76,6 @@ int main(void)
     syscall(SYS_arch_prctl, ARCH_SET_GS, 0x12345000UL);
     syscall(SYS_arch_prctl, ARCH_GET_GS, &gs);
     printf("bases: %d %llx\n", fs == (uint64_t)pthread_self(), (unsigned long long)gs);
-    printf("selectors:");
-    uint16_t cs, ss;
-    __asm__("mov %%cs, %0\n mov %%ss, %1" : "=r"(cs), "=r"(ss));
-    printf(" %x %x\n", cs, ss);
 
     if (__builtin_cpu_supports("avx")) {
         struct itimerval timer = {.it_interval.tv_usec = 3000, .it_value.tv_usec = 3000};
