@@ -1,0 +1,65 @@
+"""`multiverse testbed`: what it needs, and how it ends. What runs in it: test_ring0.py."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from multiverse.testbed import boot
+
+
+def add_kernel(root: Path, version: str, module: bool, age: int) -> Path:
+    image = root / "boot" / f"vmlinuz-{version}"
+    image.parent.mkdir(exist_ok=True)
+    image.touch()
+    os.utime(image, (1e9 - age, 1e9 - age))
+    modules = root / "lib/modules" / version / "kernel/arch/x86/kvm"
+    modules.mkdir(parents=True)
+    if module:
+        (modules / "kvm-amd.ko.xz").touch()
+    return image
+
+
+def test_the_newest_kernel_with_kvm_is_taken(tmp_path: Path) -> None:
+    old = add_kernel(tmp_path, "6.1.0-1-amd64", True, 20)
+    new = add_kernel(tmp_path, "6.1.0-2-amd64", True, 10)
+    add_kernel(tmp_path, "6.1.0-3-cloud-amd64", False, 0)
+    assert boot.kernels(tmp_path) == [new, old]
+
+
+def test_all_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot.shutil, "which", lambda *_args, **_options: None)
+    monkeypatch.setattr(boot.sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(boot, "kernels", lambda: [])
+    with pytest.raises(boot.TestbedError) as error:
+        boot.find_tools()
+    message = str(error.value)
+    assert "apt-get install qemu-system-x86 kmod linux-image-amd64" in message
+    assert "pip install virtme-ng" in message
+    assert "\n" not in message
+
+
+@pytest.mark.timeout(700)
+def test_status_and_streams_are_the_commands_own() -> None:
+    try:
+        boot.find_tools()
+    except boot.TestbedError as error:
+        pytest.skip(str(error))
+    words = "cat; echo 'an error' >&2; test -e /dev/kvm && exit 7"
+    command = [sys.executable, "-m", "multiverse", "testbed", "run", "--", "sh", "-c", words]
+    done = subprocess.run(
+        command, input="a b\n", capture_output=True, text=True, timeout=600, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (7, "a b\n", "an error\n")
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["run", "--rw", "/nowhere", "true"], ["walk"]])
+def test_wrong_usage(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "multiverse", "testbed", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
