@@ -147,8 +147,10 @@ def run(command: Sequence[str], machine: Machine, timeout: float | None = None) 
         status = Path(directory, "status")
         load = f"/sbin/modprobe {MODULE} || {{ echo {NO_MODULE} >{status}; exit 1; }}"
         words = shlex.join(["env", *_environment(machine), *command])
-        script = f"echo {RUNNING} >{status}; {load}; {words}; echo $? >{status}"
-        boot = [*command_line(tools, machine), f"--rwdir={directory}", "--exec", script]
+        # A file, since the kernel's command line takes 2 KiB.
+        script = Path(directory, "script")
+        script.write_text(f"echo {RUNNING} >{status}; {load}; {words}; echo $? >{status}\n")
+        boot = [*command_line(tools, machine), f"--rwdir={directory}", "--exec", f"sh {script}"]
         try:
             _boot(tools, boot, timeout)
         except subprocess.TimeoutExpired:
