@@ -51,7 +51,8 @@ struct hvm_boot {
 enum hvm_exit_kind {
     HVM_EXIT_STORE,     // a store where no memory is; address: guest physical
     HVM_EXIT_PORT,      // an OUT; address: the port
-    HVM_EXIT_FAULT,     // Linux does not map (or forbids) what the guest accessed
+    HVM_EXIT_FAULT,     // the substrate cannot execute the next instruction: most often because
+                        // Linux does not map, or forbids, what it accesses
     HVM_EXIT_INTERRUPT, // a signal, or hvm_kick()
     HVM_EXIT_HALT,      // HLT
     HVM_EXIT_NOTHING,   // an IN; no device is there, so it reads all ones

@@ -251,6 +251,8 @@ struct hvm_exit hvm_vcpu_run(struct hvm_vcpu *vcpu)
         return (struct hvm_exit){.kind = HVM_EXIT_NOTHING};
     case KVM_EXIT_HLT:
         return (struct hvm_exit){.kind = HVM_EXIT_HALT};
+    case KVM_EXIT_INTERNAL_ERROR: // KVM has met something that it cannot emulate or deliver
+        return (struct hvm_exit){.kind = HVM_EXIT_FAULT};
     case KVM_EXIT_INTR:
         return (struct hvm_exit){.kind = HVM_EXIT_INTERRUPT};
     default:
