@@ -513,7 +513,8 @@ static void wake_or_make(const struct ros_group *group, uint64_t now)
             return;
         }
     }
-    if (free && (make(free) < 0 || move(free, &places, false) < 0))
+    if (free &&
+        (make(free) < 0 || confine(free, &places.all) < 0 || move(free, &places, false) < 0))
         WRITE_ONCE(set.not_before, now + us(NO_CPU_US)); // a limit on threads, say
 }
 
@@ -542,6 +543,8 @@ void ros_pollers_timed_out(void)
     // Until the poller runs again nobody needs to wait for it.
     WRITE_ONCE(set.control->open, 0);
     __atomic_add_fetch(&set.timeouts, 1, __ATOMIC_RELAXED);
+    if (contended(rdtsc())) // then it is left where it is (move())
+        return;
     // It may be our CPU that it waits for: the virtual CPU has moved since it was placed.
     mv_lock(&set.lock);
     if (find_places(&places))
