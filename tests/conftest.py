@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from multiverse.syscalls import NAMES
 hypothesis.settings.register_profile("multiverse", deadline=None)
 hypothesis.settings.load_profile("multiverse")
 
+MULTIVERSE = [sys.executable, "-m", "multiverse"]
 GUESTS = Path(__file__).with_name("guests")
 # Guests that have test files of their own, which run them over each event channel.
 APART = ("channel_signals", "poller_signals", "rights_", "sites")
@@ -132,6 +134,11 @@ def end_session(session: int, grace: float) -> list[str]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     return described
+
+
+def multiverse(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    return subprocess.run([*MULTIVERSE, *arguments], capture_output=True, text=True, timeout=60)
 
 
 def _read_into(stream: IO[bytes], parts: list[bytes]) -> threading.Thread:

@@ -11,15 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import HRT, Outcome, counters
+from conftest import HRT, Outcome, counters, multiverse
 
 from multiverse.core import core_path, routes
-
-MULTIVERSE = [sys.executable, "-m", "multiverse"]
-
-
-def multiverse(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*MULTIVERSE, *arguments], capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("value", ["", "x", "1-", "-1", "3-1", "0,,1", "1024", "0-99999"])

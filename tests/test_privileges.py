@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from conftest import Outcome
 
 HARM = ["no interrupt table", "no stack tables", "an exception that was none"]
-RING0 = Path(__file__).with_name("guests_ring0")
+PRIVILEGES, HARMFUL = "../guests_ring0/privileges", "../guests_ring0/harm"
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +18,7 @@ def at_ring_0(facts: dict[str, str]) -> None:
 
 
 def test_privileges(guest: Callable[..., str], hrt: Callable[..., Outcome]) -> None:
-    result = hrt([guest("../guests_ring0/privileges")])
+    result = hrt([guest(PRIVILEGES)])
     assert result.stdout.decode().splitlines() == [
         "privilege level: 0",
         "paging, write protection: yes",
@@ -38,7 +37,7 @@ def test_privileges(guest: Callable[..., str], hrt: Callable[..., Outcome]) -> N
 def test_a_dead_kernel_ends_with_one_line(
     what: str, guest: Callable[..., str], hrt: Callable[..., Outcome]
 ) -> None:
-    result = hrt([guest("../guests_ring0/harm"), what])
+    result = hrt([guest(HARMFUL), what])
     assert result.stdout == b"before\n"
     assert result.status == 125
     assert len(result.stderr.splitlines()) == 1

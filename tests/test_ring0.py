@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_privileges import HARM, RING0
+from conftest import MULTIVERSE
+from test_privileges import HARM, HARMFUL, PRIVILEGES
 
 from multiverse.testbed.boot import TestbedError, find_tools
 
 TESTS = Path(__file__).parent
-SLOWNESS = 10  # the emulator, and other tests beside it
-TIMEOUT = 600.0
+SLOWNESS = 4  # the emulator, and other tests beside it
+TIMEOUT = 1800.0  # seconds: a guest that hangs is reported inside long before
 # With several threads or processes a program is not reliable at ring 0 yet.
 RELIABLE = [
     "arch_prctl", "auxv", "brk", "faults", "int80", "maps", "memory", "no_execute", "registers",
@@ -28,10 +29,10 @@ def run_inside(tests: list[str], built: Path, directory: Path) -> dict[str, Elem
     report = directory / "report.xml"
     inner = [
         *("env", f"MULTIVERSE_TEST_SLOWNESS={SLOWNESS}", f"MULTIVERSE_TEST_GUESTS={built}"),
-        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "timeout=0"),
+        *(sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-o", "timeout=0"),
         *(f"--junitxml={report}", *tests),
     ]
-    boot = [sys.executable, "-m", "multiverse", "testbed", "run", "--rw", str(directory)]
+    boot = [*MULTIVERSE, "testbed", "run", "--rw", str(directory)]
     boot += ["--memory=3G", f"--timeout={TIMEOUT}", "--", *inner]
     done = subprocess.run(
         boot, cwd=TESTS, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
@@ -48,8 +49,7 @@ def built(guest: Callable[..., str]) -> Path:
         find_tools()
     except TestbedError as error:
         pytest.skip(str(error))
-    ring0 = [f"../{RING0.name}/{path.stem}" for path in RING0.glob("*.c")]
-    return [Path(guest(name)) for name in [*RELIABLE, *ring0]][0].parent
+    return [Path(guest(name)) for name in [*RELIABLE, PRIVILEGES, HARMFUL]][0].parent
 
 
 @pytest.mark.timeout(TIMEOUT + 100)

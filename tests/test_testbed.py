@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import MULTIVERSE, multiverse
 
 from multiverse.testbed import boot
 
@@ -50,7 +50,7 @@ def test_status_and_streams_are_the_commands_own() -> None:
     except boot.TestbedError as error:
         pytest.skip(str(error))
     words = "cat; echo 'an error' >&2; test -e /dev/kvm && exit 7"
-    command = [sys.executable, "-m", "multiverse", "testbed", "run", "--", "sh", "-c", words]
+    command = [*MULTIVERSE, "testbed", "run", "--", "sh", "-c", words]
     done = subprocess.run(
         command, input="a b\n", capture_output=True, text=True, timeout=600, check=False
     )
@@ -59,7 +59,6 @@ def test_status_and_streams_are_the_commands_own() -> None:
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "--rw", "/nowhere", "true"], ["walk"]])
 def test_wrong_usage(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "multiverse", "testbed", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = multiverse("testbed", *arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

@@ -12,7 +12,15 @@ struct tss {
     uint16_t reserved3, iomap;
 } __attribute__((packed));
 
-enum { TSS_OFFSET = 0x800, VECTOR_DB = 1, VECTOR_NMI = 2, VECTOR_DF = 8, VECTOR_MC = 18 };
+enum {
+    TSS_OFFSET = 0x800,
+    VECTOR_DB = 1,
+    VECTOR_NMI = 2,
+    VECTOR_BP = 3,
+    VECTOR_OF = 4,
+    VECTOR_DF = 8,
+    VECTOR_MC = 18
+};
 
 // IST stacks of one page: one for each kind that may interrupt another.
 enum { IST_COMMON = 1, IST_DB, IST_NMI, IST_DF_MC, IST_COUNT = IST_DF_MC, IST_BYTES = 1024 };
@@ -49,7 +57,7 @@ void ak_idt_init(void *idt_page)
     uint64_t(*gate)[2] = idt_page;
     for (unsigned v = 0; v < AK_IDT_VECTORS; v++) {
         uint64_t to = AK_VECTOR_PAGE + v * AK_VECTOR_STRIDE;
-        uint64_t type = v == 3 || v == 4 ? GATE_DPL3 : GATE;
+        uint64_t type = v == VECTOR_BP || v == VECTOR_OF ? GATE_DPL3 : GATE;
         gate[v][0] = (to & 0xffff) | (uint64_t)AK_KERNEL_CS << 16 |
                      (type | ist_of_vector(v)) << 32 | (to >> 16 & 0xffff) << 48;
         gate[v][1] = to >> 32;
@@ -99,8 +107,8 @@ bool ak_exception_read(const void *ist_page, uint64_t window, uint64_t rsp, unsi
     if (words != WORDS && !error)
         return false;
     const uint64_t *frame = (const uint64_t *)((const char *)ist_page + offset);
-    *ret = (struct ak_exception){.software =
-                                     vector >= EXCEPTIONS || (has_error_code(vector) && !error)};
+    bool trap = vector == VECTOR_BP || vector == VECTOR_OF || vector >= EXCEPTIONS;
+    *ret = (struct ak_exception){.software = trap || (has_error_code(vector) && !error)};
     if (error)
         ret->error = *frame++;
     ret->rip = frame[0], ret->cs = frame[1], ret->rflags = frame[2];

@@ -34,7 +34,7 @@ uint64_t ak_tss_address(uint64_t window);
 
 // The exception frame that the processor pushes in long mode.
 struct ak_exception {
-    bool software;  // INT n, which at CPL 0 no gate refuses: RIP is behind the instruction
+    bool software;  // INT3 or INT n, which at CPL 0 no gate refuses: RIP is behind the instruction
     uint64_t error; // 0 for vectors without an error code
     uint64_t rip, cs, rflags, rsp, ss;
 };

@@ -10,7 +10,7 @@
 #include "ros/channel.h"
 #include "ros/trace.h"
 
-enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_OF = 4, VECTOR_PF = 14, INT_LENGTH = 2 };
+enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_PF = 14 };
 
 static void frame_from_regs(struct mv_frame *f, const struct kvm_regs *r)
 {
@@ -202,12 +202,12 @@ static void page_fault(struct ros_group *group, uint64_t address)
 }
 
 // The instruction before `rip`, which trapped: INT3 is one byte long, INT n two.
-static uint64_t trap_length(uint64_t rip)
+static uint64_t trap_length(uint64_t rip, unsigned vector)
 {
     enum { INT3 = 0xcc };
     uint8_t last = INT3;
     ros_copy_in(&last, rip - 1, 1);
-    return last == INT3 ? 1 : INT_LENGTH;
+    return vector == VECTOR_BP && last == INT3 ? 1 : 2;
 }
 
 static bool is_int1(uint64_t rip)
@@ -257,7 +257,7 @@ static void exception(struct ros_group *group)
         substrate_failed(group, "exception in the AeroKernel", vector);
     state_to_frame(group, &state.regs);
     if (e.software) { // Linux knows what it makes of it
-        group->frame->rip -= INT_LENGTH;
+        group->frame->rip -= trap_length(e.rip, vector);
         replicate(group);
         return;
     }
@@ -273,11 +273,6 @@ static void exception(struct ros_group *group)
         ros_signal_force(group, &signal);
         break;
     }
-    case VECTOR_BP:
-    case VECTOR_OF:
-        group->frame->rip -= trap_length(e.rip);
-        replicate(group);
-        break;
     default:
         replicate(group);
     }

@@ -1,6 +1,8 @@
 // Does what no kernel survives. Argument: what.
 #include "../guests/guest.h"
 
+#include "../../core/abi/frame.h"
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -15,7 +17,7 @@ int main(int argc, char **argv)
     else if (strcmp(what, "no stack tables") == 0)
         __asm__ volatile("lgdt %0; mov %1, %%ss; ud2" : : "m"(none), "r"(0x10));
     else if (strcmp(what, "an exception that was none") == 0)
-        __asm__ volatile("jmp *%0" : : "r"(0xffffffff80001000)); // core/abi/frame.h: the vectors
+        __asm__ volatile("jmp *%0" : : "r"(AK_VECTOR_PAGE));
     printf("after\n");
     return 0;
 }

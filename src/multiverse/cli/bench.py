@@ -16,6 +16,7 @@ from multiverse.bench.errors import BenchError
 from multiverse.bench.latency import DEFAULT_RUNS as LATENCY_RUNS
 from multiverse.bench.racket import BENCHMARKS, DEFAULT_RUNS, SHORT_RUNS
 from multiverse.cli.ending import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, terminable
+from multiverse.core import EXIT_FAILURE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,6 @@ P = ParamSpec("P")
 _NAMES = [benchmark.name for benchmark in BENCHMARKS]
 
 EXIT_DIFFERENT = 1
-EXIT_FAILURE = 125
 
 # A table that is written into a file or a pipe is not cut to the width of a terminal that is not
 # there.

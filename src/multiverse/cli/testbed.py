@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec
+from typing import Concatenate, ParamSpec
 
 import click
 
 from multiverse.cli.ending import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, terminable
 from multiverse.core import EXIT_FAILURE
+from multiverse.testbed import boot
 from multiverse.testbed.boot import Machine, TestbedError
-from multiverse.testbed.boot import run as run_in_testbed
-from multiverse.testbed.boot import shell as shell_in_testbed
 
 P = ParamSpec("P")
 
@@ -27,66 +27,60 @@ def testbed() -> None:
     """
 
 
-def _machine(command: Callable[P, None]) -> Callable[P, None]:
-    """The options that say what machine to emulate."""
-    for option in (
-        click.option("--cpu", default="EPYC", metavar="MODEL", help="QEMU's model, and features"),
-        click.option(
-            "--phys-bits",
-            type=click.IntRange(36, 52),
-            default=48,
-            help="width of physical addresses",
-        ),
-        click.option("--cpus", type=click.IntRange(1, 64), default=2, help="processors"),
-        click.option("--memory", default="2G", metavar="SIZE", help="as 2G or 900M"),
-        click.option(
-            "--rw",
-            multiple=True,
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            help="directory that the program may change for good",
-        ),
-    ):
-        command = option(command)
-    return command
+def _in_machine(action: Callable[Concatenate[Machine, P], int]) -> Callable[..., None]:
+    """Give the command the options that say what machine to emulate; end with its status."""
 
+    @click.option("--cpu", default="EPYC", metavar="MODEL", help="QEMU's model, and features")
+    @click.option(
+        "--phys-bits", type=click.IntRange(36, 52), default=48, help="width of physical addresses"
+    )
+    @click.option("--cpus", type=click.IntRange(1, 64), default=2, help="processors")
+    @click.option("--memory", default="2G", metavar="SIZE", help="as 2G or 900M")
+    @click.option(
+        "--rw",
+        multiple=True,
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="directory that the program may change for good",
+    )
+    @functools.wraps(action)
+    def wrapped(
+        cpu: str,
+        phys_bits: int,
+        cpus: int,
+        memory: str,
+        rw: tuple[Path, ...],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        try:
+            with terminable():
+                status = action(Machine(cpu, phys_bits, cpus, memory, rw), *args, **kwargs)
+        except TestbedError as error:
+            click.echo(f"multiverse: testbed: {error}", err=True)
+            status = EXIT_FAILURE
+        except KeyboardInterrupt:
+            status = EXIT_INTERRUPTED
+        except Terminated:
+            status = EXIT_TERMINATED
+        sys.exit(status)
 
-def _end(action: Callable[[], int]) -> None:
-    try:
-        with terminable():
-            status = action()
-    except TestbedError as error:
-        click.echo(f"multiverse: testbed: {error}", err=True)
-        status = EXIT_FAILURE
-    except KeyboardInterrupt:
-        status = EXIT_INTERRUPTED
-    except Terminated:
-        status = EXIT_TERMINATED
-    sys.exit(status)
+    return wrapped
 
 
 @testbed.command(context_settings={"allow_interspersed_args": False})
-@_machine
+@_in_machine
 @click.option("--timeout", type=click.FloatRange(min=1), help="seconds for all of it")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] CMD...")
-def run(
-    cpu: str,
-    phys_bits: int,
-    cpus: int,
-    memory: str,
-    rw: tuple[Path, ...],
-    timeout: float | None,
-    command: tuple[str, ...],
-) -> None:
+def run(machine: Machine, timeout: float | None, command: tuple[str, ...]) -> int:
     """Boot, run CMD in the current directory, and end with its exit status.
 
     Standard input, output and error are CMD's. 125 if the testbed cannot run it.
     """
-    machine = Machine(cpu, phys_bits, cpus, memory, rw)
-    _end(lambda: run_in_testbed(command, machine, timeout))
+    return boot.run(command, machine, timeout)
 
 
 @testbed.command()
-@_machine
-def shell(cpu: str, phys_bits: int, cpus: int, memory: str, rw: tuple[Path, ...]) -> None:
+@_in_machine
+def shell(machine: Machine) -> int:
     """Boot, and give a shell; leaving it ends the testbed."""
-    _end(lambda: shell_in_testbed(Machine(cpu, phys_bits, cpus, memory, rw)))
+    return boot.shell(machine)

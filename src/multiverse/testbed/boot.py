@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 #: What QEMU's emulator lacks of its EPYC model; it would say so at every start.
@@ -57,7 +57,6 @@ class Machine:
     cpus: int = 2
     memory: str = "2G"
     writable: tuple[Path, ...] = ()
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 def kernels(root: Path = Path("/")) -> list[Path]:
@@ -105,9 +104,10 @@ def command_line(tools: Tools, machine: Machine) -> list[str]:
     ]
 
 
-def _environment(machine: Machine) -> list[str]:
-    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return [f"{name}={value}" for name, value in {**passed, **machine.environment}.items()]
+def _with_environment(command: Sequence[str]) -> str:
+    """The command as a shell takes it, with what it gets of this process's environment."""
+    passed = [f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ]
+    return shlex.join(["env", *passed, *command])
 
 
 def _descendants(pid: int) -> list[int]:
@@ -124,7 +124,7 @@ def _boot(tools: Tools, arguments: Sequence[str], timeout: float | None = None) 
     """Run vng to its end; whatever ends this earlier ends the machine too."""
     # vng looks for its other half on PATH.
     path = f"{tools.vng.parent}:{os.environ.get('PATH', os.defpath)}"
-    vng = subprocess.Popen([*arguments], env={**os.environ, "PATH": path})
+    vng = subprocess.Popen(arguments, env={**os.environ, "PATH": path})
     try:
         return vng.wait(timeout)
     finally:
@@ -146,7 +146,7 @@ def run(command: Sequence[str], machine: Machine, timeout: float | None = None) 
     with tempfile.TemporaryDirectory(prefix="multiverse-testbed-") as directory:
         status = Path(directory, "status")
         load = f"/sbin/modprobe {MODULE} || {{ echo {NO_MODULE} >{status}; exit 1; }}"
-        words = shlex.join(["env", *_environment(machine), *command])
+        words = _with_environment(command)
         # A file, since the kernel's command line takes 2 KiB.
         script = Path(directory, "script")
         script.write_text(f"echo {RUNNING} >{status}; {load}; {words}; echo $? >{status}\n")
@@ -171,10 +171,9 @@ def shell(machine: Machine) -> int:
     with tempfile.TemporaryDirectory(prefix="multiverse-testbed-") as directory:
         start = Path(directory, "shell")
         user_shell = os.environ.get("SHELL", "/bin/sh")
-        words = shlex.join(["env", *_environment(machine), user_shell])
         start.write_text(
             f'#!/bin/sh\n[ "$#" -gt 0 ] && exec {shlex.quote(user_shell)} "$@"\n'
-            f"/sbin/modprobe {MODULE}\nexec {words}\n"
+            f"/sbin/modprobe {MODULE}\nexec {_with_environment([user_shell])}\n"
         )
         start.chmod(0o755)
         boot = [*command_line(tools, machine), "--shell", str(start)]
