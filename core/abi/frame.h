@@ -38,6 +38,9 @@
 // Iterations of the loop by which the cost of an instruction at CPL 0 is measured.
 #define AK_PROBE_LOOPS 64
 
+// Flags that every program has: interrupts on, and the bit that is always 1.
+#define AK_FLAGS_FIXED 0x202
+
 // Offsets into struct mv_frame, for assembly; frame.c checks them.
 #define MV_FRAME_R15 0
 #define MV_FRAME_R14 8

@@ -64,12 +64,17 @@ void ak_idt_init(void *idt_page)
     }
 }
 
-void ak_tables_init(void *tables, uint64_t window, unsigned cpu, unsigned node)
+void ak_tables_set_cpu(void *tables, uint32_t cpu_node)
+{
+    uint64_t limit = (cpu_node & 0xffff) | (uint64_t)(cpu_node >> 16 & 0xf) << 48;
+    WRITE_ONCE(((uint64_t *)tables)[AK_CPU_NODE / 8], 0x0040f50000000000 | limit);
+}
+
+void ak_tables_init(void *tables, uint64_t window, uint32_t cpu_node)
 {
     uint64_t *gdt = tables;
     uint64_t tss_at = ak_tss_address(window);
     uint64_t limit = sizeof(struct tss) - 1;
-    uint64_t cpu_node = (cpu & 0xfff) | (uint64_t)node << 12;
     memset(tables, 0, PAGE_SIZE);
     gdt[AK_KERNEL_CS / 8] = 0x00af9b000000ffff;
     gdt[AK_KERNEL_SS / 8] = 0x00cf93000000ffff;
@@ -78,7 +83,7 @@ void ak_tables_init(void *tables, uint64_t window, unsigned cpu, unsigned node)
     gdt[AK_TSS / 8 + 1] = tss_at >> 32;
     gdt[AK_USER_SS / 8] = 0x00cff3000000ffff;
     gdt[AK_USER_CS / 8] = 0x00affb000000ffff;
-    gdt[AK_CPU_NODE / 8] = 0x0040f50000000000 | (cpu_node & 0xffff) | (cpu_node >> 16 & 0xf) << 48;
+    ak_tables_set_cpu(tables, cpu_node);
 
     struct tss *tss = (struct tss *)((char *)tables + TSS_OFFSET);
     uint64_t stacks = window + AK_IST_OFFSET;

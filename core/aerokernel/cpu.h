@@ -19,14 +19,16 @@ enum { AK_GDT_ENTRIES = 16, AK_IDT_VECTORS = 256 };
 // The image, as linked into the core: entry page, vector page.
 extern const char ak_entry_page[], ak_vector_page[], ak_image_end[];
 extern const char ak_call_saved[], ak_syscall_entry[], ak_request[], ak_consumed[],
-    ak_asynchronous[], ak_answered[], ak_port[], ak_entry_end[], ak_probe[];
+    ak_asynchronous[], ak_doorbell[], ak_answered[], ak_port[], ak_entry_end[], ak_probe[];
 
 // Fill a page with the IDT that all virtual CPUs share.
 void ak_idt_init(void *idt_page);
 
 // Fill a window's GDT and TSS. tables: the page behind AK_TABLES_OFFSET; window: its guest
-// virtual address; cpu, node: what getcpu shall report.
-void ak_tables_init(void *tables, uint64_t window, unsigned cpu, unsigned node);
+// virtual address; cpu_node: what getcpu shall report, cpu | node << 12.
+void ak_tables_init(void *tables, uint64_t window, uint32_t cpu_node);
+// Change what getcpu shall report.
+void ak_tables_set_cpu(void *tables, uint32_t cpu_node);
 
 // Guest virtual addresses of the parts that ak_tables_init() laid out.
 uint64_t ak_gdt_address(uint64_t window);

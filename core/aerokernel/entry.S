@@ -19,10 +19,10 @@
     .balign 4096
     .globl ak_entry_page, ak_vector_page, ak_image_end
     .globl ak_call_saved, ak_syscall_entry, ak_request, ak_consumed, ak_asynchronous
-    .globl ak_answered, ak_port, ak_entry_end, ak_probe
+    .globl ak_doorbell, ak_answered, ak_port, ak_entry_end, ak_probe
     .hidden ak_entry_page, ak_vector_page, ak_image_end
     .hidden ak_call_saved, ak_syscall_entry, ak_request, ak_consumed, ak_asynchronous
-    .hidden ak_answered, ak_port, ak_entry_end, ak_probe
+    .hidden ak_doorbell, ak_answered, ak_port, ak_entry_end, ak_probe
 
 ak_entry_page:
     // Where rewritten system-call sites jump to (core/rewrite): RCX holds the return address, RSP
@@ -116,6 +116,7 @@ ak_asynchronous:
     mov %rdi, FRAME(RDI)
     cmpq $0, FRAME(RING)
     je ak_port
+ak_doorbell:
     movl %eax, DOORBELL
 
     // From here on (but for the OUT) the frame holds the program's state, whatever the registers

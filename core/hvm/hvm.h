@@ -103,6 +103,9 @@ int hvm_vcpu_set_state(struct hvm_vcpu *vcpu, unsigned ring, const struct hvm_st
 // Replace only FS and GS base, for arch_prctl.
 int hvm_vcpu_set_bases(struct hvm_vcpu *vcpu, uint64_t fs, uint64_t gs);
 
+// Change what RDPID gives; without effect where the virtual CPU has none.
+void hvm_vcpu_set_cpu_node(struct hvm_vcpu *vcpu, uint32_t cpu_node);
+
 // Frequency of the virtual CPU's time-stamp counter, Hz; a guess of 2 GHz if KVM does not tell.
 uint64_t hvm_tsc_hz(struct hvm_vcpu *vcpu);
 

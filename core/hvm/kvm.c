@@ -134,23 +134,29 @@ static int set_sregs(struct hvm_vcpu *vcpu, const struct hvm *hvm, const struct 
     return (int)kvm_ioctl(vcpu->fd, KVM_SET_SREGS, (uint64_t)&sregs);
 }
 
+void hvm_vcpu_set_cpu_node(struct hvm_vcpu *vcpu, uint32_t cpu_node)
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } msr = {.head.nmsrs = 1, .entry = {.index = MSR_TSC_AUX, .data = cpu_node}};
+    kvm_ioctl(vcpu->fd, KVM_SET_MSRS, (uint64_t)&msr); // refused where RDTSCP is not offered either
+}
+
 static int set_msrs(struct hvm_vcpu *vcpu, const struct hvm_boot *boot)
 {
     struct {
         struct kvm_msrs head;
-        struct kvm_msr_entry entries[4];
+        struct kvm_msr_entry entries[3];
     } msrs = {.head.nmsrs = 3,
               .entries = {{.index = MSR_STAR,
                            .data = (uint64_t)AK_KERNEL_CS << 32 | (AK_USER_CS - 16ULL) << 48},
                           {.index = MSR_LSTAR, .data = boot->entry},
-                          {.index = MSR_FMASK, .data = FMASK_VALUE},
-                          {.index = MSR_TSC_AUX, .data = boot->cpu_node}}};
+                          {.index = MSR_FMASK, .data = FMASK_VALUE}}};
     long n = kvm_ioctl(vcpu->fd, KVM_SET_MSRS, (uint64_t)&msrs);
     if (n != 3)
         return n < 0 ? (int)n : -EINVAL;
-    msrs.head.nmsrs = 1;
-    msrs.entries[0] = msrs.entries[3];
-    kvm_ioctl(vcpu->fd, KVM_SET_MSRS, (uint64_t)&msrs); // absent without RDTSCP: then unused too
+    hvm_vcpu_set_cpu_node(vcpu, boot->cpu_node);
     return 0;
 }
 

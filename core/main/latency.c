@@ -180,7 +180,7 @@ static void measure_exit(struct ros_group *group)
     struct hvm_state state = {.regs = {.rip = make_bell(),
                                        .rsp = group->window + AK_FRAME_OFFSET + MV_FRAME_STACK_TOP,
                                        .rdi = group->window + AK_DOORBELL_OFFSET,
-                                       .rflags = 0x202}};
+                                       .rflags = AK_FLAGS_FIXED}};
     must("virtual CPU", hvm_vcpu_set_state(&group->vcpu, ros.ring, &state));
     for (unsigned i = 0; i < EXITS_BEFORE + EXITS; i++) {
         uint64_t begin = rdtsc();
@@ -198,9 +198,9 @@ void mv_latency(const struct mv_config *config)
 {
     struct ros_group *group;
     const char *what;
-    uint64_t costs[2];
+    struct mv_costs costs;
     measure_vm(config);
-    int err = mv_make_hvm(config, &group, &what, costs);
+    int err = mv_make_hvm(config, &group, &what, &costs);
     must(what, err);
     measure_merge();
     measure_slot();

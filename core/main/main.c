@@ -17,11 +17,8 @@ struct ros_process ros;
 static struct mv_arguments arguments;
 static const char no_config[] = "";
 
-// An instruction at CPL 0 costs a hardware KVM a cycle or so, a KVM that interprets it thousands.
-enum { SOFTWARE_CPL0_CYCLES = 100 };
-
 int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const char **what,
-                uint64_t costs[2])
+                struct mv_costs *costs)
 {
     *what = "/dev/kvm";
     int err = hvm_open(&ros.hvm, config->phys_bits);
@@ -41,19 +38,21 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
     if (err)
         return err;
     *what = "virtual CPU at CPL 0";
-    costs[0] = ros_measure_cpl0(*ret, &costs[1]);
-    if (!costs[0])
-        return -EIO;
-    ros.ring = costs[0] > SOFTWARE_CPL0_CYCLES ? 3 : 0;
+    err = ros_measure_kind(*ret, &costs->cpl0_cycles);
+    if (err < 0)
+        return err;
+    ros.ring = err ? 3 : 0;
     if (config->ring >= 0 && (unsigned)config->ring != ros.ring) {
         *what = config->ring ? "ring 3 on a hardware KVM" : "ring 0 on a software KVM";
         return -EOPNOTSUPP;
     }
     (*ret)->frame->ring = ros.ring;
+    *what = "the doorbell";
+    err = ros_measure_exit(*ret, &costs->exit_cycles);
+    if (err)
+        return err;
     ros.hybrid = true;
-    // The exit that was measured never entered the program's ring, which on a software KVM is most
-    // of it.
-    ros_channel_init(&config->channel, ros_space_control(), (ros.ring ? 3 : 1) * costs[1],
+    ros_channel_init(&config->channel, ros_space_control(), costs->exit_cycles,
                      hvm_tsc_hz(&(*ret)->vcpu));
     ros_channel_begin(*ret, NULL, true);
     if (hvm_host_has_fsgsbase() && config->channel.mode != ROS_CHANNEL_ASYNC)
@@ -111,7 +110,8 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
     struct mv_program program;
     struct ros_group *group;
     const char *what, *why;
-    uint64_t costs[2], begin = rdtsc();
+    struct mv_costs costs;
+    uint64_t begin = rdtsc();
     if (ros_trace_open(config->stats_fd, config->trace_fd))
         mv_die(MV_EXIT_FAILURE, "run: files for --stats and --trace: no memory; free some");
     if (config->off)
@@ -119,7 +119,7 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
     int err = mv_program_open(path, argv, &program, &why);
     if (err)
         run_natively(config, path, argv, program.file, why);
-    err = mv_make_hvm(config, &group, &what, costs);
+    err = mv_make_hvm(config, &group, &what, &costs);
     if (err)
         run_natively(config, path, argv, what, mv_strerror(err));
 
@@ -139,7 +139,7 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
     uint64_t ring = group->frame->ring, sync = group->frame->sync;
     *group->frame = (struct mv_frame){.rip = first->entry + first->bias,
                                       .rsp = stack,
-                                      .rflags = 0x202,
+                                      .rflags = AK_FLAGS_FIXED,
                                       .ring = ring,
                                       .sync = sync};
     group->resume = ROS_LOAD;
@@ -189,8 +189,8 @@ void mv_probe(const struct mv_config *config)
 {
     struct ros_group *group;
     const char *what;
-    uint64_t costs[2] = {0};
-    int err = mv_make_hvm(config, &group, &what, costs);
+    struct mv_costs costs;
+    int err = mv_make_hvm(config, &group, &what, &costs);
     mv_print(1, "kvm=%d", err == 0);
     mv_print(1, "tsc_hz=%lu", (unsigned long)measure_tsc());
     if (err) {
@@ -202,8 +202,8 @@ void mv_probe(const struct mv_config *config)
     mv_print(1, "max_vcpus=%u", ros.hvm.limits.max_vcpus);
     mv_print(1, "phys_bits=%u", ros.hvm.limits.phys_bits);
     mv_print(1, "xcr0=0x%lx", (unsigned long)ros.hvm.limits.xcr0);
-    mv_print(1, "cpl0_cycles=%lu", (unsigned long)costs[0]);
-    mv_print(1, "exit_cycles=%lu", (unsigned long)costs[1]);
+    mv_print(1, "cpl0_cycles=%lu", (unsigned long)costs.cpl0_cycles);
+    mv_print(1, "exit_cycles=%lu", (unsigned long)costs.exit_cycles);
     mv_print(1, "kind=%s", ros.ring ? "software" : "hardware");
     mv_print(1, "ring=%u", ros.ring);
     sys_exit_group(0);

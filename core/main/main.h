@@ -59,10 +59,15 @@ void mv_program_announce(const struct mv_arguments *args, const struct mv_progra
 // The routes command: system calls that a poller may answer, number=condition a line.
 _Noreturn void mv_routes(void);
 
-// Open the substrate, make the VM, its tables, the first group, and decide the ring. costs: cycles
-// of an instruction at CPL 0 and of an exit. Returns 0 or a negative errno; *what says what failed.
+// What was measured of the substrate, in TSC cycles: an instruction at CPL 0, an exit (measure.c).
+struct mv_costs {
+    uint64_t cpl0_cycles, exit_cycles;
+};
+
+// Open the substrate, make the VM, its tables, the first group, and decide the ring. Returns 0 or a
+// negative errno; *what says what failed.
 int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const char **what,
-                uint64_t costs[2]);
+                struct mv_costs *costs);
 
 // The latency command (latency.c): samples in TSC cycles, KEY=SAMPLE,... in one or more lines a
 // key. Dies with 125 where no HRT is possible. Never returns.

@@ -74,12 +74,28 @@ int ros_group_make_block(struct ros_group **ret)
     return 0;
 }
 
+// Where the calling thread runs, as Linux tells by a segment's limit to whoever asks.
+static uint32_t cpu_node(void)
+{
+    uint32_t limit;
+    __asm__ volatile("lsl %1, %0" : "=r"(limit) : "r"((uint32_t)AK_CPU_NODE) : "cc");
+    return limit;
+}
+
+void ros_group_follow_cpu(struct ros_group *group)
+{
+    uint32_t now = cpu_node();
+    if (now == group->cpu_node)
+        return;
+    group->cpu_node = now;
+    ak_tables_set_cpu(group->tables_page, now);
+    hvm_vcpu_set_cpu_node(&group->vcpu, now);
+}
+
 static int make_vcpu(struct ros_group *group)
 {
-    unsigned cpu = 0, node = 0;
-    sys3(__NR_getcpu, &cpu, &node, 0);
-    group->cpu = cpu;
-    ak_tables_init(group->tables_page, group->window, cpu, node);
+    group->cpu_node = cpu_node();
+    ak_tables_init(group->tables_page, group->window, group->cpu_node);
     group->frame->ring = ros.ring;
     struct hvm_boot boot = {
         .ring = ros.ring,
@@ -87,7 +103,7 @@ static int make_vcpu(struct ros_group *group)
         .window = group->window,
         .idt = AK_IDT_PAGE,
         .entry = group->window + (uint64_t)(ak_syscall_entry - ak_entry_page),
-        .cpu_node = cpu | node << 12,
+        .cpu_node = group->cpu_node,
     };
     return hvm_vcpu_create(&ros.hvm, &group->vcpu, &boot);
 }

@@ -30,9 +30,8 @@ static void regs_from_frame(struct kvm_regs *r, const struct mv_frame *f)
     r->rip = f->rip, r->rflags = f->rflags, r->rsp = f->rsp;
 }
 
-// What a program may have in its flags; the rest is fixed.
+// What a program may have in its flags; the rest is AK_FLAGS_FIXED.
 #define FLAGS_PROGRAM 0x250fd5ULL // ID AC RF NT OF DF TF SF ZF AF PF CF
-#define FLAGS_FIXED 0x202ULL      // IF, and the bit that is always 1
 #define FLAG_TF 0x100ULL
 
 // Where the virtual CPU stands, as far as its state is concerned (aerokernel/entry.S).
@@ -88,8 +87,9 @@ int ros_read_state(struct ros_group *group, struct hvm_state *ret, uint64_t *cr2
 
 static void read_state(struct ros_group *group, struct hvm_state *state, uint64_t *cr2)
 {
-    if (ros_read_state(group, state, cr2))
-        substrate_failed(group, "reading registers", 0);
+    int err = ros_read_state(group, state, cr2);
+    if (err)
+        substrate_failed(group, "reading registers", (uint64_t)-err);
     group->fs_base = state->fs_base;
     group->gs_base = state->gs_base;
 }
@@ -133,10 +133,11 @@ static void load_frame(struct ros_group *group)
                               .gs_base = ros_gs_base(group, group->gs_base)};
     regs_from_frame(&state.regs, group->frame);
     state.regs.rip = rw_resume_rip(state.regs.rip);
-    state.regs.rflags = (state.regs.rflags & FLAGS_PROGRAM) | FLAGS_FIXED;
+    state.regs.rflags = (state.regs.rflags & FLAGS_PROGRAM) | AK_FLAGS_FIXED;
     hvm_vcpu_finish_exit(&group->vcpu);
-    if (hvm_vcpu_set_state(&group->vcpu, ros.ring, &state))
-        substrate_failed(group, "loading registers", 0);
+    int err = hvm_vcpu_set_state(&group->vcpu, ros.ring, &state);
+    if (err)
+        substrate_failed(group, "loading registers", (uint64_t)-err);
     group->resume = ROS_CONTINUE;
 }
 
@@ -291,6 +292,12 @@ static void fault(struct ros_group *group)
     replicate(group);
 }
 
+// True on the way from an exception to the exit that reports it.
+static bool in_vector(uint64_t rip)
+{
+    return rip - AK_VECTOR_PAGE < AK_IDT_VECTORS * AK_VECTOR_STRIDE;
+}
+
 // A signal arrived.
 static bool interrupted(struct ros_group *group)
 {
@@ -300,6 +307,10 @@ static bool interrupted(struct ros_group *group)
     if (!ros_signal_waiting(group))
         return false;
     read_state(group, &state, NULL);
+    if (in_vector(state.regs.rip)) { // the exception came first
+        exception(group);
+        return true;
+    }
     state_to_frame(group, &state.regs);
     group->resume = ROS_LOAD;
     ros_trace(&(struct ros_event){.kind = MV_TRACE_KICK, .a = {0, group->frame->rip}}, begin);
@@ -367,37 +378,11 @@ void ros_loop(struct ros_group *group)
             ros_signal_deliver(group);
         if (group->resume == ROS_LOAD)
             load_frame(group);
+        ros_group_follow_cpu(group);
         // A signal that arrives from here on kicks the virtual CPU out at once.
         ros_channel_release(group);
         struct hvm_exit exit = hvm_vcpu_run(&group->vcpu);
         ros_channel_take(group);
         in_frame = handle(group, exit);
     }
-}
-
-uint64_t ros_measure_cpl0(struct ros_group *group, uint64_t *exit_cycles)
-{
-    struct hvm_state state = {.regs.rflags = FLAGS_FIXED};
-    state.regs.rip = group->window + (uint64_t)(ak_probe - ak_entry_page);
-    state.regs.rsp = group->window + AK_FRAME_OFFSET + MV_FRAME_STACK_TOP;
-    uint64_t best[2] = {~0ULL, ~0ULL};
-    // First the loop, then from behind it to the HLT: an exit with next to nothing executed.
-    for (int round = 0; round < 3; round++) {
-        if (hvm_vcpu_set_state(&group->vcpu, 0, &state))
-            return 0;
-        for (int part = 0; part < 2; part++) {
-            uint64_t begin = rdtsc();
-            struct hvm_exit exit;
-            do // the process may be stopped and continued meanwhile
-                exit = hvm_vcpu_run(&group->vcpu);
-            while (exit.kind == HVM_EXIT_INTERRUPT);
-            best[part] = MIN(best[part], rdtsc() - begin);
-            bool expected = part ? exit.kind == HVM_EXIT_HALT : exit.kind == HVM_EXIT_PORT;
-            if (!expected)
-                return 0;
-        }
-    }
-    *exit_cycles = best[1];
-    uint64_t loop = best[0] > best[1] ? best[0] - best[1] : 0;
-    return MAX(loop / (AK_PROBE_LOOPS * 2), 1ULL);
 }

@@ -80,7 +80,7 @@ struct ros_group {
     uint64_t window;
     uint64_t fs_base, gs_base; // the program's, as last loaded by ROS_LOAD or read
     enum ros_resume resume;
-    uint32_t cpu; // the CPU that getcpu reports
+    uint32_t cpu_node; // what getcpu reports: cpu | node << 12
 
     struct ros_sighand *sighand;
     struct ros_signal signal;  // if signal_pending
@@ -147,6 +147,8 @@ void ros_group_release(struct ros_group *group);
 _Noreturn void ros_group_exit(struct ros_group *group, int status);
 // Make the virtual CPU of this group in a new VM; used by hybrid forked children.
 int ros_group_revive(struct ros_group *group);
+// The partner may have moved to another CPU: make getcpu in the program say so.
+void ros_group_follow_cpu(struct ros_group *group);
 // In a forked child: forget the virtual CPUs of all groups but this one, whose threads are gone.
 void ros_groups_after_fork(struct ros_group *self);
 unsigned ros_groups_alive(void);
@@ -198,8 +200,17 @@ _Noreturn void ros_loop(struct ros_group *group);
 int ros_read_state(struct ros_group *group, struct hvm_state *ret, uint64_t *cr2);
 // The GS base to load for what the program believes in.
 uint64_t ros_gs_base(const struct ros_group *group, uint64_t program);
-// Start the virtual CPU measuring; TSC cycles an instruction at CPL 0 take.
-uint64_t ros_measure_cpl0(struct ros_group *group, uint64_t *exit_cycles);
+
+// measure.c ----------------------------------------------------------------------------------
+
+// On the virtual CPU of a group whose program has not begun; its state is lost.
+
+// Learn how code at CPL 0 is executed: 0 by the processor (a hardware KVM), 1 interpreted (a
+// software one), or -EIO, not at all. *cpl0_cycles: TSC cycles an instruction there takes.
+int ros_measure_kind(struct ros_group *group, uint64_t *cpl0_cycles);
+// Measure the asynchronous channel: TSC cycles from the doorbell in the program's ring to the
+// partner and back. Returns 0 or -EIO.
+int ros_measure_exit(struct ros_group *group, uint64_t *cycles);
 
 // syscall.c and its tables -------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ def check_substrate(facts: dict[str, str]) -> list[Check]:
             "ring 0 needs a hardware KVM; here programs run at ring 3" if software else "",
         ),
         Check("ring", "ok", facts["ring"]),
-        Check("exit to the ROS", "ok", f"{int(facts['exit_cycles']):,} cycles at least"),
+        Check("exit to the ROS", "ok", f"{int(facts['exit_cycles']):,} cycles"),
         Check(
             "physical address bits",
             "ok" if bits >= FEW_PHYS_BITS else "warn",

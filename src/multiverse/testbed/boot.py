@@ -96,11 +96,13 @@ def command_line(tools: Tools, machine: Machine) -> list[str]:
     if machine.cpu.startswith("EPYC"):
         features += [f"-{name}" for name in NOT_EMULATED]
     # --disable-kvm: the host's may have no SVM to offer; --disable-microvm: that has no PCI.
+    # thread=single: the emulator's processors take turns. When they run at once QEMU (7.2 and 10.0)
+    # now and then executes patched code as it was, and takes host state for a guest's.
     return [
         *(str(tools.vng), "--run", str(tools.kernel), "--disable-kvm", "--disable-microvm"),
         *("--cpus", str(machine.cpus), "--memory", machine.memory, "--cwd", os.getcwd()),
         *(f"--rwdir={directory.resolve()}" for directory in machine.writable),
-        f"--qemu-opts=-cpu {','.join([machine.cpu, *features])}",
+        f"--qemu-opts=-accel tcg,thread=single -cpu {','.join([machine.cpu, *features])}",
     ]
 
 
@@ -146,10 +148,15 @@ def run(command: Sequence[str], machine: Machine, timeout: float | None = None) 
     with tempfile.TemporaryDirectory(prefix="multiverse-testbed-") as directory:
         status = Path(directory, "status")
         load = f"/sbin/modprobe {MODULE} || {{ echo {NO_MODULE} >{status}; exit 1; }}"
+        # virtme-ng makes them names of devices.
+        names = enumerate(("stdin", "stdout", "stderr"))
+        links = "; ".join(f"ln -sfn /proc/self/fd/{fd} /dev/{name}" for fd, name in names)
         words = _with_environment(command)
         # A file, since the kernel's command line takes 2 KiB.
         script = Path(directory, "script")
-        script.write_text(f"echo {RUNNING} >{status}; {load}; {words}; echo $? >{status}\n")
+        script.write_text(
+            f"echo {RUNNING} >{status}; {links}; {load}; {words}; echo $? >{status}\n"
+        )
         boot = [*command_line(tools, machine), f"--rwdir={directory}", "--exec", f"sh {script}"]
         try:
             _boot(tools, boot, timeout)
