@@ -46,6 +46,14 @@ def test_narrow_physical_addresses(
     same([guest(name)], config=NARROW)
 
 
+def test_breakpoints_and_signals(
+    guest: Callable[..., str], same: Callable[..., Outcome], facts: dict[str, str]
+) -> None:
+    if facts["ring"] == "3":
+        pytest.skip("a software KVM does not say that an INT3 is on its way, and loses it")
+    same([guest("fault_storm"), "int3"])
+
+
 def test_without_the_right_to_name_the_executable(
     guest: Callable[..., str], hrt: Callable[..., Outcome]
 ) -> None:

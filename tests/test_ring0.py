@@ -77,8 +77,10 @@ def guests(names: list[str]) -> list[str]:
 @pytest.mark.timeout(TIMEOUT + 100)
 def test_all_guests(built: Path, tmp_path: Path) -> None:
     names = [name for name in ALL if name != "privileged"]  # privileges are allowed here
-    tests = [*guests(names), f"{TESTS}/test_privileges.py"]
-    check(run_inside(tests, built, tmp_path), len(names) + 1 + len(HARM))
+    tests = guests(names)
+    tests += [f"{TESTS}/test_guests.py::test_breakpoints_and_signals"]
+    tests += [f"{TESTS}/test_privileges.py"]
+    check(run_inside(tests, built, tmp_path), len(names) + 2 + len(HARM))
 
 
 @pytest.mark.timeout(TIMEOUT + 100)

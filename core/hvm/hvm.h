@@ -97,7 +97,7 @@ void hvm_vcpu_finish_exit(struct hvm_vcpu *vcpu);
 // Read the state; cr2, if not NULL, receives the last page fault's address.
 int hvm_vcpu_get_state(struct hvm_vcpu *vcpu, struct hvm_state *ret, uint64_t *cr2);
 
-// Replace the state and go to the given ring.
+// Replace the state and go to the given ring. An exception on its way is dropped.
 int hvm_vcpu_set_state(struct hvm_vcpu *vcpu, unsigned ring, const struct hvm_state *state);
 
 // Replace only FS and GS base, for arch_prctl.

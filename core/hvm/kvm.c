@@ -306,7 +306,7 @@ int hvm_vcpu_set_state(struct hvm_vcpu *vcpu, unsigned ring, const struct hvm_st
     long err = kvm_ioctl(vcpu->fd, KVM_GET_SREGS, (uint64_t)&sregs);
     if (err < 0)
         return (int)err;
-    // A kick may have found an exception on its way to the guest; it belongs to the old state.
+    // An exception on its way to the guest belongs to the old state.
     struct kvm_vcpu_events none = {0};
     kvm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, (uint64_t)&none);
     set_code_and_stack(&sregs, ring);

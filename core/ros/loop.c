@@ -307,10 +307,8 @@ static bool interrupted(struct ros_group *group)
     if (!ros_signal_waiting(group))
         return false;
     read_state(group, &state, NULL);
-    if (in_vector(state.regs.rip)) { // the exception came first
-        exception(group);
-        return true;
-    }
+    if (in_vector(state.regs.rip)) // the exception comes first
+        return false;
     state_to_frame(group, &state.regs);
     group->resume = ROS_LOAD;
     ros_trace(&(struct ros_event){.kind = MV_TRACE_KICK, .a = {0, group->frame->rip}}, begin);
