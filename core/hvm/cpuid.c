@@ -48,14 +48,14 @@ static long get_supported(int kvm_fd, struct cpuid_buffer *buffer)
     return sys3(__NR_ioctl, kvm_fd, KVM_GET_SUPPORTED_CPUID, &buffer->head);
 }
 
-bool hvm_host_has_fsgsbase(void)
+static bool host_has_fsgsbase(void)
 {
     // HWCAP2 bit 1 would say the same; the instruction itself is the better witness, but it may
     // fault, so ask CPUID: Linux enables CR4.FSGSBASE wherever it exists since 5.9.
     return cpuid(0, 0).a >= 7 && (cpuid(7, 0).b & 1);
 }
 
-uint64_t hvm_xsave_size(uint64_t xcr0)
+static uint64_t xsave_size(uint64_t xcr0)
 {
     uint64_t size = 512 + 64;
     for (unsigned i = 2; i < 63; i++) {
@@ -83,6 +83,9 @@ int hvm_cpuid_limits(int kvm_fd, struct hvm_limits *ret)
             ret->phys_bits = e->eax & 0xff;
     }
     ret->xcr0 = xcr0 & host_xcr0() & ~(XCR0_AMX | XCR0_PKRU);
+    // Asked once: in a virtual machine CPUID is an exit of its own.
+    ret->xsave_size = xsave_size(ret->xcr0);
+    ret->fsgsbase = host_has_fsgsbase();
     return 0;
 }
 
@@ -145,7 +148,7 @@ unsigned hvm_cpuid_fill(int kvm_fd, const struct hvm_limits *limits, unsigned id
             e.edx = id;
         if (e.function == 0xd && e.index == 0)
             e.eax = (uint32_t)limits->xcr0, e.edx = (uint32_t)(limits->xcr0 >> 32),
-            e.ebx = e.ecx = (uint32_t)hvm_xsave_size(limits->xcr0);
+            e.ebx = e.ecx = (uint32_t)limits->xsave_size;
         if (e.function == 0xd && e.index > 1 && !(limits->xcr0 >> (e.index & 63) & 1))
             e.eax = e.ebx = e.ecx = e.edx = 0;
         if (e.function == 0x80000008)

@@ -16,10 +16,12 @@ enum { HVM_RUN_BYTES = 16384 };
 
 struct hvm_limits {
     unsigned api_version;
-    unsigned slots;     // memory slots
-    unsigned max_vcpus; // virtual CPUs
-    unsigned phys_bits; // width of guest physical addresses
-    uint64_t xcr0;      // extended state components that guest and host have in common
+    unsigned slots;      // memory slots
+    unsigned max_vcpus;  // virtual CPUs
+    unsigned phys_bits;  // width of guest physical addresses
+    uint64_t xcr0;       // extended state components that guest and host have in common
+    uint64_t xsave_size; // bytes of the standard XSAVE area for them
+    bool fsgsbase; // the processor and the host's kernel let programs use RDFSBASE and its kin
 };
 
 struct hvm {
@@ -91,17 +93,22 @@ struct hvm_exit hvm_vcpu_run(struct hvm_vcpu *vcpu);
 void hvm_kick(struct hvm_vcpu *vcpu);
 void hvm_unkick(struct hvm_vcpu *vcpu);
 
-// Finish the instruction whose exit is being handled, so that registers can be replaced.
+// Finish the instruction whose exit is being handled, so that the virtual CPU can be put to
+// another use.
 void hvm_vcpu_finish_exit(struct hvm_vcpu *vcpu);
 
-// Read the state; cr2, if not NULL, receives the last page fault's address.
-int hvm_vcpu_get_state(struct hvm_vcpu *vcpu, struct hvm_state *ret, uint64_t *cr2);
+// The state, which is KVM's while hvm_vcpu_run() runs and the caller's otherwise. Reading and
+// replacing it costs nothing but memory.
 
-// Replace the state and go to the given ring. An exception on its way is dropped.
-int hvm_vcpu_set_state(struct hvm_vcpu *vcpu, unsigned ring, const struct hvm_state *state);
+// Read the state; cr2, if not NULL, receives the last page fault's address.
+void hvm_vcpu_get_state(const struct hvm_vcpu *vcpu, struct hvm_state *ret, uint64_t *cr2);
+
+// Replace the state and go to the given ring. An exception on its way is dropped. What is left to
+// do of the exit that is being handled (a store, an OUT) does not touch the new state.
+void hvm_vcpu_set_state(struct hvm_vcpu *vcpu, unsigned ring, const struct hvm_state *state);
 
 // Replace only FS and GS base, for arch_prctl.
-int hvm_vcpu_set_bases(struct hvm_vcpu *vcpu, uint64_t fs, uint64_t gs);
+void hvm_vcpu_set_bases(struct hvm_vcpu *vcpu, uint64_t fs, uint64_t gs);
 
 // Change what RDPID gives; without effect where the virtual CPU has none.
 void hvm_vcpu_set_cpu_node(struct hvm_vcpu *vcpu, uint32_t cpu_node);
@@ -117,11 +124,7 @@ int hvm_vcpu_set_xsave(struct hvm_vcpu *vcpu, const void *buffer);
 // substrate supports it, so that libraries choose the same routines as natively.
 unsigned hvm_cpuid_fill(int kvm_fd, const struct hvm_limits *limits, unsigned id,
                         struct kvm_cpuid2 *ret, unsigned capacity);
-// Read XCR0 and the physical address width that the substrate supports.
+// Read what CPUID says of limits: the physical address width, extended state, FSGSBASE.
 int hvm_cpuid_limits(int kvm_fd, struct hvm_limits *ret);
-// Bytes of the standard XSAVE area for the components in xcr0.
-uint64_t hvm_xsave_size(uint64_t xcr0);
-// True if the processor and the host's kernel let programs use RDFSBASE and its kin.
-bool hvm_host_has_fsgsbase(void);
 
 #endif

@@ -18,6 +18,11 @@ enum {
 };
 enum { CPUID_CAPACITY = 256 };
 
+// The registers live in the run area while the virtual CPU is out: KVM puts them there on the way
+// out and takes what is marked dirty on the way in. An ioctl for either costs most of an exit on a
+// software KVM.
+#define SYNCED (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
+
 // Where Intel processors without unrestricted guests need three pages of guest physical space.
 #define KVM_TSS_GPA 0xfffbd000ULL
 
@@ -48,7 +53,8 @@ int hvm_open(struct hvm *hvm, unsigned phys_bits)
     mv_fd_own(&hvm->kvm_fd, (int)fd);
     long version = kvm_ioctl(hvm->kvm_fd, KVM_GET_API_VERSION, 0);
     bool usable = version == KVM_API_VERSION && check_extension(hvm, KVM_CAP_IMMEDIATE_EXIT) > 0 &&
-                  check_extension(hvm, KVM_CAP_USER_MEMORY) > 0;
+                  check_extension(hvm, KVM_CAP_USER_MEMORY) > 0 &&
+                  (check_extension(hvm, KVM_CAP_SYNC_REGS) & SYNCED) == SYNCED;
     int err = usable ? hvm_cpuid_limits(hvm->kvm_fd, &hvm->limits) : -ENODEV;
     if (err) {
         mv_fd_close(&hvm->kvm_fd);
@@ -108,39 +114,47 @@ static void set_code_and_stack(struct kvm_sregs *sregs, unsigned ring)
     sregs->ss = stack;
 }
 
-static int set_sregs(struct hvm_vcpu *vcpu, const struct hvm *hvm, const struct hvm_boot *boot)
+static int init_registers(struct hvm_vcpu *vcpu, const struct hvm *hvm, const struct hvm_boot *boot)
 {
-    struct kvm_sregs sregs;
-    long err = kvm_ioctl(vcpu->fd, KVM_GET_SREGS, (uint64_t)&sregs);
+    struct kvm_sregs *sregs = &vcpu->run->s.regs.sregs;
+    long err = kvm_ioctl(vcpu->fd, KVM_GET_SREGS, (uint64_t)sregs);
     if (err < 0)
         return (int)err;
-    set_code_and_stack(&sregs, boot->ring);
+    set_code_and_stack(sregs, boot->ring);
     struct kvm_segment data = {.limit = 0xffffffff, .type = 3, .unusable = 1, .dpl = 3, .s = 1};
-    sregs.ds = sregs.es = sregs.fs = sregs.gs = data;
-    sregs.gdt.base = ak_gdt_address(boot->window);
-    sregs.gdt.limit = AK_GDT_ENTRIES * 8 - 1;
-    sregs.idt.base = boot->idt;
-    sregs.idt.limit = AK_IDT_VECTORS * 16 - 1;
-    sregs.tr = (struct kvm_segment){.base = ak_tss_address(boot->window),
-                                    .limit = 0x67,
-                                    .selector = AK_TSS,
-                                    .type = 11,
-                                    .present = 1};
-    sregs.cr0 = CR0_VALUE;
-    sregs.cr3 = boot->cr3;
-    sregs.cr4 = CR4_BASE | (hvm_host_has_fsgsbase() ? CR4_FSGSBASE : 0) |
-                (hvm->limits.xcr0 ? CR4_OSXSAVE : 0);
-    sregs.efer = EFER_VALUE;
-    return (int)kvm_ioctl(vcpu->fd, KVM_SET_SREGS, (uint64_t)&sregs);
+    sregs->ds = sregs->es = sregs->fs = sregs->gs = data;
+    sregs->gdt.base = ak_gdt_address(boot->window);
+    sregs->gdt.limit = AK_GDT_ENTRIES * 8 - 1;
+    sregs->idt.base = boot->idt;
+    sregs->idt.limit = AK_IDT_VECTORS * 16 - 1;
+    sregs->tr = (struct kvm_segment){.base = ak_tss_address(boot->window),
+                                     .limit = 0x67,
+                                     .selector = AK_TSS,
+                                     .type = 11,
+                                     .present = 1};
+    sregs->cr0 = CR0_VALUE;
+    sregs->cr3 = boot->cr3;
+    sregs->cr4 =
+        CR4_BASE | (hvm->limits.fsgsbase ? CR4_FSGSBASE : 0) | (hvm->limits.xcr0 ? CR4_OSXSAVE : 0);
+    sregs->efer = EFER_VALUE;
+    vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+    vcpu->run->kvm_dirty_regs = KVM_SYNC_X86_SREGS;
+    return 0;
 }
 
-void hvm_vcpu_set_cpu_node(struct hvm_vcpu *vcpu, uint32_t cpu_node)
+// One model-specific register. Returns the ioctl's result: 1, or a refusal.
+static long set_msr(struct hvm_vcpu *vcpu, uint32_t index, uint64_t data)
 {
     struct {
         struct kvm_msrs head;
         struct kvm_msr_entry entry;
-    } msr = {.head.nmsrs = 1, .entry = {.index = MSR_TSC_AUX, .data = cpu_node}};
-    kvm_ioctl(vcpu->fd, KVM_SET_MSRS, (uint64_t)&msr); // refused where RDTSCP is not offered either
+    } msr = {.head.nmsrs = 1, .entry = {.index = index, .data = data}};
+    return kvm_ioctl(vcpu->fd, KVM_SET_MSRS, (uint64_t)&msr);
+}
+
+void hvm_vcpu_set_cpu_node(struct hvm_vcpu *vcpu, uint32_t cpu_node)
+{
+    set_msr(vcpu, MSR_TSC_AUX, cpu_node); // refused where RDTSCP is not offered either
 }
 
 static int set_msrs(struct hvm_vcpu *vcpu, const struct hvm_boot *boot)
@@ -178,8 +192,7 @@ static void set_tsc(struct hvm_vcpu *vcpu)
     int64_t behind = (int64_t)(rdtsc() - msr.entry.data);
     if (n == 1 && behind >= 0 && behind < 10000000)
         return;
-    msr.entry.data = rdtsc();
-    kvm_ioctl(vcpu->fd, KVM_SET_MSRS, (uint64_t)&msr);
+    set_msr(vcpu, MSR_TSC, rdtsc());
 }
 
 static int set_cpuid(struct hvm *hvm, struct hvm_vcpu *vcpu)
@@ -214,7 +227,7 @@ int hvm_vcpu_create(struct hvm *hvm, struct hvm_vcpu *vcpu, const struct hvm_boo
         err = (int)kvm_ioctl(vcpu->fd, KVM_SET_XCRS, (uint64_t)&xcrs);
     }
     if (!err)
-        err = set_sregs(vcpu, hvm, boot);
+        err = init_registers(vcpu, hvm, boot);
     if (!err)
         err = set_msrs(vcpu, boot);
     if (err) {
@@ -285,48 +298,33 @@ void hvm_vcpu_finish_exit(struct hvm_vcpu *vcpu)
     WRITE_ONCE(vcpu->run->immediate_exit, kicked);
 }
 
-int hvm_vcpu_get_state(struct hvm_vcpu *vcpu, struct hvm_state *ret, uint64_t *cr2)
+void hvm_vcpu_get_state(const struct hvm_vcpu *vcpu, struct hvm_state *ret, uint64_t *cr2)
 {
-    struct kvm_sregs sregs;
-    long err = kvm_ioctl(vcpu->fd, KVM_GET_REGS, (uint64_t)&ret->regs);
-    if (err == 0)
-        err = kvm_ioctl(vcpu->fd, KVM_GET_SREGS, (uint64_t)&sregs);
-    if (err < 0)
-        return (int)err;
-    ret->fs_base = sregs.fs.base;
-    ret->gs_base = sregs.gs.base;
+    const struct kvm_sync_regs *now = &vcpu->run->s.regs;
+    ret->regs = now->regs;
+    ret->fs_base = now->sregs.fs.base;
+    ret->gs_base = now->sregs.gs.base;
     if (cr2)
-        *cr2 = sregs.cr2;
-    return 0;
+        *cr2 = now->sregs.cr2;
 }
 
-int hvm_vcpu_set_state(struct hvm_vcpu *vcpu, unsigned ring, const struct hvm_state *state)
+void hvm_vcpu_set_state(struct hvm_vcpu *vcpu, unsigned ring, const struct hvm_state *state)
 {
-    struct kvm_sregs sregs;
-    long err = kvm_ioctl(vcpu->fd, KVM_GET_SREGS, (uint64_t)&sregs);
-    if (err < 0)
-        return (int)err;
+    struct kvm_sync_regs *next = &vcpu->run->s.regs;
+    next->regs = state->regs;
+    set_code_and_stack(&next->sregs, ring);
+    next->sregs.fs.base = state->fs_base;
+    next->sregs.gs.base = state->gs_base;
     // An exception on its way to the guest belongs to the old state.
-    struct kvm_vcpu_events none = {0};
-    kvm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, (uint64_t)&none);
-    set_code_and_stack(&sregs, ring);
-    sregs.fs.base = state->fs_base;
-    sregs.gs.base = state->gs_base;
-    err = kvm_ioctl(vcpu->fd, KVM_SET_SREGS, (uint64_t)&sregs);
-    if (err == 0)
-        err = kvm_ioctl(vcpu->fd, KVM_SET_REGS, (uint64_t)&state->regs);
-    return (int)err;
+    memset(&next->events, 0, sizeof(next->events));
+    vcpu->run->kvm_dirty_regs |= SYNCED;
 }
 
-int hvm_vcpu_set_bases(struct hvm_vcpu *vcpu, uint64_t fs, uint64_t gs)
+void hvm_vcpu_set_bases(struct hvm_vcpu *vcpu, uint64_t fs, uint64_t gs)
 {
-    struct kvm_sregs sregs;
-    long err = kvm_ioctl(vcpu->fd, KVM_GET_SREGS, (uint64_t)&sregs);
-    if (err < 0)
-        return (int)err;
-    sregs.fs.base = fs;
-    sregs.gs.base = gs;
-    return (int)kvm_ioctl(vcpu->fd, KVM_SET_SREGS, (uint64_t)&sregs);
+    vcpu->run->s.regs.sregs.fs.base = fs;
+    vcpu->run->s.regs.sregs.gs.base = gs;
+    vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
 }
 
 uint64_t hvm_tsc_hz(struct hvm_vcpu *vcpu)

@@ -55,7 +55,7 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
     ros_channel_init(&config->channel, ros_space_control(), costs->exit_cycles,
                      hvm_tsc_hz(&(*ret)->vcpu));
     ros_channel_begin(*ret, NULL, true);
-    if (hvm_host_has_fsgsbase() && config->channel.mode != ROS_CHANNEL_ASYNC)
+    if (ros.hvm.limits.fsgsbase && config->channel.mode != ROS_CHANNEL_ASYNC)
         rw_enable();
     return 0;
 }

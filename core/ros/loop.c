@@ -74,24 +74,37 @@ _Noreturn static void substrate_failed(struct ros_group *group, const char *what
 
 uint64_t ros_gs_base(const struct ros_group *group, uint64_t program)
 {
-    return program || !hvm_host_has_fsgsbase() ? program : group->window;
+    return program || !ros.hvm.limits.fsgsbase ? program : group->window;
 }
 
-int ros_read_state(struct ros_group *group, struct hvm_state *ret, uint64_t *cr2)
+void ros_read_state(struct ros_group *group, struct hvm_state *ret, uint64_t *cr2)
 {
-    int err = hvm_vcpu_get_state(&group->vcpu, ret, cr2);
+    hvm_vcpu_get_state(&group->vcpu, ret, cr2);
     if (ret->gs_base == group->window)
         ret->gs_base = 0;
+    group->fs_base = ret->fs_base;
+    group->gs_base = ret->gs_base;
+}
+
+int ros_read_xsave(struct ros_group *group)
+{
+    if (group->xsave_place != XSAVE_IN_VCPU)
+        return 0;
+    int err = hvm_vcpu_get_xsave(&group->vcpu, group->xsave);
+    if (!err)
+        group->xsave_place = XSAVE_IN_BOTH;
     return err;
 }
 
-static void read_state(struct ros_group *group, struct hvm_state *state, uint64_t *cr2)
+// Give the virtual CPU the extended state if it has been changed.
+static void load_xsave(struct ros_group *group)
 {
-    int err = ros_read_state(group, state, cr2);
+    int err = 0;
+    if (group->xsave_place == XSAVE_IN_GROUP)
+        err = hvm_vcpu_set_xsave(&group->vcpu, group->xsave);
+    group->xsave_place = XSAVE_IN_VCPU;
     if (err)
-        substrate_failed(group, "reading registers", (uint64_t)-err);
-    group->fs_base = state->fs_base;
-    group->gs_base = state->gs_base;
+        substrate_failed(group, "loading extended state", (uint64_t)-err);
 }
 
 // The program's state into the frame, from the registers that the virtual CPU was found with. A
@@ -134,10 +147,7 @@ static void load_frame(struct ros_group *group)
     regs_from_frame(&state.regs, group->frame);
     state.regs.rip = rw_resume_rip(state.regs.rip);
     state.regs.rflags = (state.regs.rflags & FLAGS_PROGRAM) | AK_FLAGS_FIXED;
-    hvm_vcpu_finish_exit(&group->vcpu);
-    int err = hvm_vcpu_set_state(&group->vcpu, ros.ring, &state);
-    if (err)
-        substrate_failed(group, "loading registers", (uint64_t)-err);
+    hvm_vcpu_set_state(&group->vcpu, ros.ring, &state);
     group->resume = ROS_CONTINUE;
 }
 
@@ -238,7 +248,7 @@ static void exception(struct ros_group *group)
     struct hvm_state state;
     struct ak_exception e;
     uint64_t cr2, begin = rdtsc();
-    read_state(group, &state, &cr2);
+    ros_read_state(group, &state, &cr2);
     unsigned vector = (unsigned)(state.regs.rip - AK_VECTOR_PAGE) / AK_VECTOR_STRIDE;
     if (vector >= AK_IDT_VECTORS ||
         !ak_exception_read(group->ist_page, group->window, state.regs.rsp, vector, &e))
@@ -283,7 +293,7 @@ static void fault(struct ros_group *group)
 {
     uint64_t begin = rdtsc();
     struct hvm_state state;
-    read_state(group, &state, NULL);
+    ros_read_state(group, &state, NULL);
     if (place_of(group, state.regs.rip) != IN_PROGRAM)
         substrate_failed(group, "fault in the AeroKernel", 0);
     state_to_frame(group, &state.regs);
@@ -306,7 +316,7 @@ static bool interrupted(struct ros_group *group)
     hvm_unkick(&group->vcpu);
     if (!ros_signal_waiting(group))
         return false;
-    read_state(group, &state, NULL);
+    ros_read_state(group, &state, NULL);
     if (in_vector(state.regs.rip)) // the exception comes first
         return false;
     state_to_frame(group, &state.regs);
@@ -329,7 +339,7 @@ static void request(struct ros_group *group)
         ros_syscall_dispatch(group);
     if (group->frame->rflags & FLAG_TF) { // or the entry's own instructions would trap
         struct hvm_state state;
-        read_state(group, &state, NULL);
+        ros_read_state(group, &state, NULL);
         group->resume = ROS_LOAD;
     }
 }
@@ -376,6 +386,7 @@ void ros_loop(struct ros_group *group)
             ros_signal_deliver(group);
         if (group->resume == ROS_LOAD)
             load_frame(group);
+        load_xsave(group);
         ros_group_follow_cpu(group);
         // A signal that arrives from here on kicks the virtual CPU out at once.
         ros_channel_release(group);

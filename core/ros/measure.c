@@ -32,8 +32,7 @@ int ros_measure_kind(struct ros_group *group, uint64_t *cpl0_cycles)
     uint64_t loop = ~0ULL, bare = ~0ULL;
     // First the loop, then from behind it to the HLT: an exit with next to nothing executed.
     for (int round = 0; round < KIND_ROUNDS; round++) {
-        if (hvm_vcpu_set_state(&group->vcpu, 0, &state))
-            return -EIO;
+        hvm_vcpu_set_state(&group->vcpu, 0, &state);
         uint64_t port = run_to(group, HVM_EXIT_PORT), halt = run_to(group, HVM_EXIT_HALT);
         if (port == ~0ULL || halt == ~0ULL)
             return -EIO;
@@ -57,8 +56,7 @@ int ros_measure_exit(struct ros_group *group, uint64_t *cycles)
     frame->rflags = AK_FLAGS_FIXED;
     frame->rsp = 0;
     *cycles = ~0ULL;
-    if (hvm_vcpu_set_state(&group->vcpu, ros.ring, &state))
-        return -EIO;
+    hvm_vcpu_set_state(&group->vcpu, ros.ring, &state);
     for (int round = 0; round < EXIT_ROUNDS; round++) {
         uint64_t took = run_to(group, ros.ring ? HVM_EXIT_STORE : HVM_EXIT_PORT);
         if (took == ~0ULL)

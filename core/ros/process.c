@@ -59,13 +59,12 @@ static void child_main(void *arg)
 static int copy_state(struct ros_group *parent, struct ros_group *child, const struct request *r)
 {
     struct hvm_state state;
-    int err = ros_read_state(parent, &state, NULL);
-    if (!err)
-        err = hvm_vcpu_get_xsave(&parent->vcpu, parent->xsave);
-    if (!err)
-        err = hvm_vcpu_set_xsave(&child->vcpu, parent->xsave);
+    ros_read_state(parent, &state, NULL);
+    int err = ros_read_xsave(parent);
     if (err)
         return err;
+    memcpy(child->xsave, parent->xsave, sizeof(child->xsave));
+    child->xsave_place = XSAVE_IN_GROUP;
     uint64_t ring = child->frame->ring, sync = child->frame->sync;
     *child->frame = *parent->frame;
     child->frame->ring = ring;
@@ -147,12 +146,8 @@ static int64_t clone_shared(struct ros_group *group, struct request *r)
 static int save_state(struct ros_group *group)
 {
     struct hvm_state state;
-    int err = ros_read_state(group, &state, NULL);
-    if (!err)
-        err = hvm_vcpu_get_xsave(&group->vcpu, group->xsave);
-    group->fs_base = state.fs_base;
-    group->gs_base = state.gs_base;
-    return err;
+    ros_read_state(group, &state, NULL);
+    return ros_read_xsave(group);
 }
 
 // Give the process a VM again, with this group alone in it, in the state that was saved.
@@ -163,8 +158,7 @@ static void make_vm(struct ros_group *group)
         err = ros_space_revive();
     if (!err)
         err = ros_group_revive(group);
-    if (!err)
-        err = hvm_vcpu_set_xsave(&group->vcpu, group->xsave);
+    group->xsave_place = XSAVE_IN_GROUP;
     if (err)
         mv_die(MV_EXIT_FAILURE,
                "run: another virtual machine for the process: %s; run the program with --hvm=off",
@@ -439,8 +433,7 @@ int64_t ros_sys_arch_prctl(struct ros_group *group, uint64_t nr, struct ros_args
     default:
         return ros_forward(group, nr, args);
     }
-    if (ros_read_state(group, &state, NULL))
-        return -EIO;
+    ros_read_state(group, &state, NULL);
     switch ((int)args->a[0]) {
     case ARCH_GET_FS:
         return ros_copy_out(value, &state.fs_base, sizeof(uint64_t));
@@ -452,8 +445,9 @@ int64_t ros_sys_arch_prctl(struct ros_group *group, uint64_t nr, struct ros_args
     if (value >= TASK_END)
         return -EPERM;
     bool is_fs = (int)args->a[0] == ARCH_SET_FS;
-    return hvm_vcpu_set_bases(&group->vcpu, is_fs ? value : state.fs_base,
-                              ros_gs_base(group, is_fs ? state.gs_base : value));
+    hvm_vcpu_set_bases(&group->vcpu, is_fs ? value : state.fs_base,
+                       ros_gs_base(group, is_fs ? state.gs_base : value));
+    return 0;
 }
 
 // A system-call filter of the program's would also filter the partner's calls to the substrate,

@@ -24,7 +24,7 @@ static void load_bases(const struct ros_group *group)
 int ros_replicate(struct ros_group *group, struct ros_signal *ret)
 {
     uint64_t tf = group->frame->rflags & FLAG_TF;
-    if (hvm_vcpu_get_xsave(&group->vcpu, group->xsave)) {
+    if (ros_read_xsave(group)) {
         *ret = (struct ros_signal){.info = {.si_signo = SIGSEGV, .si_code = SI_KERNEL}};
         return SIGSEGV;
     }
@@ -42,7 +42,6 @@ int ros_replicate(struct ros_group *group, struct ros_signal *ret)
     }
     // The state is now as Linux saw it; the trap flag was ours.
     group->frame->rflags = (group->frame->rflags & ~(FLAG_TF | FLAG_RF)) | tf;
-    hvm_vcpu_set_xsave(&group->vcpu, group->xsave);
     if (sig == SIGTRAP && ret->trapno == TRAPNO_DEBUG && ret->info.si_code == TRAP_TRACE)
         sig = 0;
     if (!group->signal_pending)

@@ -57,6 +57,13 @@ enum ros_resume {
     ROS_LOAD,     // the frame has to be loaded into it
 };
 
+// Where the program's extended state is.
+enum ros_xsave_place {
+    XSAVE_IN_VCPU,
+    XSAVE_IN_BOTH,  // and, the same, in ros_group.xsave
+    XSAVE_IN_GROUP, // the virtual CPU's is out of date
+};
+
 // One execution group: a Linux thread (the partner) and the virtual CPU it drives. It lies at the
 // start of a block of GROUP_BLOCK bytes that also holds the partner's stacks, so that any code of
 // the core, signal handlers included, finds its group from the stack pointer alone: the
@@ -80,6 +87,7 @@ struct ros_group {
     uint64_t window;
     uint64_t fs_base, gs_base; // the program's, as last loaded by ROS_LOAD or read
     enum ros_resume resume;
+    enum ros_xsave_place xsave_place;
     uint32_t cpu_node; // what getcpu reports: cpu | node << 12
 
     struct ros_sighand *sighand;
@@ -197,7 +205,10 @@ int ros_space_fill(struct ak_paging *paging);
 _Noreturn void ros_loop(struct ros_group *group);
 // The virtual CPU's state with the bases that the program believes in: while the GS base is not the
 // program's own, the AeroKernel keeps its window there for rewritten system-call sites.
-int ros_read_state(struct ros_group *group, struct hvm_state *ret, uint64_t *cr2);
+void ros_read_state(struct ros_group *group, struct hvm_state *ret, uint64_t *cr2);
+// Have the program's extended state in group->xsave. Who changes it there says so by
+// group->xsave_place = XSAVE_IN_GROUP. Returns 0 or a negative errno.
+int ros_read_xsave(struct ros_group *group);
 // The GS base to load for what the program believes in.
 uint64_t ros_gs_base(const struct ros_group *group, uint64_t program);
 

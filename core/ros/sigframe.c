@@ -28,7 +28,7 @@ enum { MXCSR = 24, XMM_BEGIN = 160, XMM_END = 416 };
 // fxsave area, extended area, end marker, as sizes.
 static uint64_t xstate_size(void)
 {
-    return hvm_xsave_size(ros.hvm.limits.xcr0);
+    return ros.hvm.limits.xsave_size;
 }
 
 static uint64_t xstate_features(void)
@@ -126,7 +126,7 @@ int ros_sigframe_push(struct ros_group *group, const struct ros_signal *signal,
     uint64_t at = ALIGN_DOWN(fpstate - sizeof(frame), 16) - 8;
     if (!top || !(action->flags & 0x04000000 /* SA_RESTORER */))
         return -EFAULT;
-    if (hvm_vcpu_get_xsave(&group->vcpu, group->xsave))
+    if (ros_read_xsave(group))
         return -EFAULT;
     mark_xstate(group->xsave);
     if (ros_copy_out(fpstate, group->xsave, xstate_size() + MAGIC2_BYTES))
@@ -149,7 +149,7 @@ int ros_sigframe_push(struct ros_group *group, const struct ros_signal *signal,
         group->altstack = (stack_t){.ss_flags = SS_DISABLE};
 
     initial_xsave(group->xsave);
-    hvm_vcpu_set_xsave(&group->vcpu, group->xsave);
+    group->xsave_place = XSAVE_IN_GROUP;
     f->rdi = (uint64_t)signal->info.si_signo;
     f->rsi = at + offsetof(struct rt_sigframe, info);
     f->rdx = at + offsetof(struct rt_sigframe, uc);
@@ -163,6 +163,7 @@ int ros_sigframe_push(struct ros_group *group, const struct ros_signal *signal,
 // Load the extended state that the frame points to; what is not marked as XSAVE is FXSAVE only.
 static int pop_xstate(struct ros_group *group, uint64_t fpstate)
 {
+    group->xsave_place = XSAVE_IN_VCPU; // until the buffer holds what the frame has
     initial_xsave(group->xsave);
     if (fpstate) {
         struct _fpx_sw_bytes sw;
@@ -181,7 +182,8 @@ static int pop_xstate(struct ros_group *group, uint64_t fpstate)
         }
         set_features(group->xsave, features);
     }
-    return hvm_vcpu_set_xsave(&group->vcpu, group->xsave) ? -EFAULT : 0;
+    group->xsave_place = XSAVE_IN_GROUP;
+    return 0;
 }
 
 int ros_sigframe_pop(struct ros_group *group, ros_sigset *mask)
@@ -228,4 +230,5 @@ void ros_sigframe_from_native(struct ros_group *group, const struct ucontext *uc
     memset(group->xsave, 0, HVM_XSAVE_BYTES);
     memcpy(group->xsave, fpstate, xstate_size());
     set_features(group->xsave, features);
+    group->xsave_place = XSAVE_IN_GROUP;
 }
