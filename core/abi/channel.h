@@ -24,6 +24,11 @@
 #define MV_CONTROL_ROUTES 64
 #define MV_ROUTES 512
 
+// Values of mv_control.route.
+#define MV_ROUTE_PARTNER 0 // the asynchronous way
+#define MV_ROUTE_POLLER 1  // a poller may be able to answer
+#define MV_ROUTE_LOCAL 2   // the AeroKernel may be able to answer
+
 #ifndef __ASSEMBLER__
 #include <stdint.h>
 
@@ -44,7 +49,10 @@ struct mv_control {
     uint32_t open;  // a poller is looking at the slots now; 0: ask the asynchronous way
     uint32_t spins; // turns of the HRT's waiting loop before it gives a request up
     uint8_t padding[MV_CONTROL_ROUTES - 8];
-    uint8_t route[MV_ROUTES]; // by system call: not 0 if a poller may be able to answer
+    uint8_t route[MV_ROUTES]; // MV_ROUTE_*, by system call
+    struct {
+        uint64_t root, memory, memory_size; // guest physical: root table; the AeroKernel's memory
+    } tables;
 };
 #endif
 

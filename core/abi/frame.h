@@ -8,10 +8,14 @@
 //
 //   AK_BASE               entry page, vector page, IDT, control page (channel.h)
 //   AK_WINDOW(i) + 0      entry page (alias)            user, read, execute
-//              + 0x1000   struct mv_frame and mv_slot   user, read, write
+//              + 0x1000   mv_frame, mv_trap, mv_slot, mv_signals: user, read, write
 //              + 0x2000   doorbell: no memory behind it user, write (an exit)
 //              + 0x3000   GDT and TSS                   supervisor
-//              + 0x4000   IST stacks                    supervisor
+//              + 0x4000   IST stacks                    user, read, write
+//              + 0x5000   the AeroKernel's stack        user, read, write
+//   AK_KERNEL             the AeroKernel's image        user
+//   AK_MEMORY_VIEW        the memory that page tables and all of these are made of; user, read; at
+//                         ring 0 also write
 #ifndef MV_ABI_FRAME_H
 #define MV_ABI_FRAME_H
 
@@ -21,11 +25,23 @@
 #define AK_IDT_PAGE (AK_BASE + 0x2000)
 #define AK_WINDOWS (AK_BASE + 0x200000)
 #define AK_WINDOW_STRIDE 0x8000
+#define AK_WINDOWS_MAX 1024
 #define AK_WINDOW(i) (AK_WINDOWS + (i) * AK_WINDOW_STRIDE)
 #define AK_FRAME_OFFSET 0x1000
+#define AK_TRAP_OFFSET 0x1100
+#define AK_SIGNALS_OFFSET 0x1500
 #define AK_DOORBELL_OFFSET 0x2000
 #define AK_TABLES_OFFSET 0x3000
 #define AK_IST_OFFSET 0x4000
+#define AK_STACK_OFFSET 0x5000
+#define AK_KERNEL (AK_BASE + 0x4000000)
+#define AK_MEMORY_VIEW (AK_BASE + 0x8000000)
+
+// Size of the stack of one interrupt stack table entry, bytes; page faults use the first.
+#define AK_IST_BYTES 1024
+
+// Where a doorbell is rung at ring 3 with a trap's record instead of a request.
+#define AK_DOORBELL_TRAP 8
 
 // Bytes between the exits of two vectors in the vector page.
 #define AK_VECTOR_STRIDE 8
@@ -34,6 +50,7 @@
 #define AK_PORT_DOORBELL 0xf0
 #define AK_PORT_VECTOR 0xf1
 #define AK_PORT_PROBE 0xf2
+#define AK_PORT_TRAP 0xf3
 
 // Iterations of the loop by which the cost of an instruction at CPL 0 is measured.
 #define AK_PROBE_LOOPS 64
@@ -62,7 +79,28 @@
 #define MV_FRAME_RSP 136
 #define MV_FRAME_RING 144
 #define MV_FRAME_SYNC 152
+#define MV_FRAME_STATE_BYTES 144 // what of it is the program's
 #define MV_FRAME_STACK_TOP 0xff0
+
+// Offsets into struct mv_trap; its first words are those of mv_frame.
+#define MV_TRAP_ERROR 160
+#define MV_TRAP_CR2 168
+#define MV_TRAP_ACTIVE 176
+#define MV_TRAP_NEXT 184
+
+// Offset into struct mv_signals (signal.h).
+#define MV_SIGNALS_XFEATURES 72
+
+// Values of mv_trap.active.
+#define MV_TRAP_NONE 0
+#define MV_TRAP_FAULT 1 // a page fault: `state` is the program's before the instruction
+#define MV_TRAP_CALL 2  // a system call: `state` is the program's behind it
+#define MV_TRAP_RESET 4 // done, but the extended state has yet to be made a handler's
+
+// Offsets into the header of the AeroKernel's image (struct ak_image).
+#define AK_IMAGE_ON_FAULT 8
+#define AK_IMAGE_ON_CALL 16
+#define AK_IMAGE_INITIAL_XSAVE 64
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
@@ -77,6 +115,20 @@ struct mv_frame {
     uint64_t rip, rflags, rsp;
     uint64_t ring; // 0: ring the doorbell by OUT; 3: by a store to the doorbell page
     uint64_t sync; // not 0: this group may use the synchronous channel
+};
+
+// A page fault or a system call that the AeroKernel answers itself. The program's state stays in
+// `state` until the answer is complete: `active` is then replaced by `next` with one store, and the
+// program goes on as the mv_frame says. Until then the ROS can take the event over as if nothing
+// had been done.
+struct mv_trap {
+    struct mv_frame state; // but for ring and sync
+    uint64_t error, cr2;   // of a page fault
+    struct mv_trap_word {
+        uint32_t active;       // MV_TRAP_*
+        uint32_t blocked_sync; // ROS_SYNC_SIGNALS that the program blocks
+    } word, next;
+    uint32_t attention; // set by the ROS: a signal waits, hand the event over
 };
 #endif
 

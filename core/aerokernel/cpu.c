@@ -19,11 +19,12 @@ enum {
     VECTOR_BP = 3,
     VECTOR_OF = 4,
     VECTOR_DF = 8,
+    VECTOR_PF = 14,
     VECTOR_MC = 18
 };
 
 // IST stacks of one page: one for each kind that may interrupt another.
-enum { IST_COMMON = 1, IST_DB, IST_NMI, IST_DF_MC, IST_COUNT = IST_DF_MC, IST_BYTES = 1024 };
+enum { IST_COMMON = 1, IST_DB, IST_NMI, IST_DF_MC, IST_COUNT = IST_DF_MC };
 
 uint64_t ak_gdt_address(uint64_t window)
 {
@@ -50,13 +51,16 @@ static unsigned ist_of_vector(unsigned vector)
     }
 }
 
-void ak_idt_init(void *idt_page)
+void ak_idt_init(void *idt_page, unsigned ring)
 {
     // A gate that a program may reach by an instruction (INT3, INTO) needs DPL 3.
     enum { GATE = 0x8e00, GATE_DPL3 = 0xee00 };
+    const char *page_fault = ring ? ak_page_fault_ring3 : ak_page_fault_ring0;
     uint64_t(*gate)[2] = idt_page;
     for (unsigned v = 0; v < AK_IDT_VECTORS; v++) {
         uint64_t to = AK_VECTOR_PAGE + v * AK_VECTOR_STRIDE;
+        if (v == VECTOR_PF)
+            to = AK_VECTOR_PAGE + (uint64_t)(page_fault - ak_vector_page);
         uint64_t type = v == VECTOR_BP || v == VECTOR_OF ? GATE_DPL3 : GATE;
         gate[v][0] = (to & 0xffff) | (uint64_t)AK_KERNEL_CS << 16 |
                      (type | ist_of_vector(v)) << 32 | (to >> 16 & 0xffff) << 48;
@@ -88,7 +92,7 @@ void ak_tables_init(void *tables, uint64_t window, uint32_t cpu_node)
     struct tss *tss = (struct tss *)((char *)tables + TSS_OFFSET);
     uint64_t stacks = window + AK_IST_OFFSET;
     for (unsigned i = 0; i < IST_COUNT; i++)
-        tss->ist[i] = stacks + (i + 1) * IST_BYTES;
+        tss->ist[i] = stacks + (i + 1) * AK_IST_BYTES;
     tss->rsp[0] = tss->ist[0];
     tss->iomap = sizeof(*tss);
 }
@@ -104,10 +108,10 @@ bool ak_exception_read(const void *ist_page, uint64_t window, uint64_t rsp, unsi
 {
     enum { WORDS = 5, EXCEPTIONS = 32 };
     uint64_t offset = rsp - (window + AK_IST_OFFSET);
-    if (offset >= IST_COUNT * IST_BYTES || offset % 8)
+    if (offset >= IST_COUNT * AK_IST_BYTES || offset % 8)
         return false;
     // The frame is alone on its stack. INT n pushes no error code, whatever its vector.
-    uint64_t words = (IST_BYTES - offset % IST_BYTES) / 8;
+    uint64_t words = (AK_IST_BYTES - offset % AK_IST_BYTES) / 8;
     bool error = words == WORDS + 1 && has_error_code(vector);
     if (words != WORDS && !error)
         return false;

@@ -19,10 +19,15 @@ enum { AK_GDT_ENTRIES = 16, AK_IDT_VECTORS = 256 };
 // The image, as linked into the core: entry page, vector page.
 extern const char ak_entry_page[], ak_vector_page[], ak_image_end[];
 extern const char ak_call_saved[], ak_syscall_entry[], ak_request[], ak_consumed[],
-    ak_asynchronous[], ak_doorbell[], ak_answered[], ak_port[], ak_entry_end[], ak_probe[];
+    ak_asynchronous[], ak_doorbell[], ak_answered[], ak_port[], ak_entry_end[], ak_probe[],
+    ak_local[], ak_local_saved[], ak_trap_entry[], ak_trap_saved[], ak_trap_end[],
+    ak_page_fault_ring0[], ak_page_fault_ring3[];
 
-// Fill a page with the IDT that all virtual CPUs share.
-void ak_idt_init(void *idt_page);
+// The image of what is C (image.h), as bytes.
+extern const char ak_kernel_begin[], ak_kernel_end[];
+
+// Fill a page with the IDT that all virtual CPUs share. ring: of the program.
+void ak_idt_init(void *idt_page, unsigned ring);
 
 // Fill a window's GDT and TSS. tables: the page behind AK_TABLES_OFFSET; window: its guest
 // virtual address; cpu_node: what getcpu shall report, cpu | node << 12.

@@ -10,9 +10,22 @@
 // Addresses within the window of the virtual CPU that executes the alias of this page.
 #define FRAME(field) (ak_entry_page + AK_FRAME_OFFSET + MV_FRAME_##field)(%rip)
 #define SLOT(field) (ak_entry_page + AK_SLOT_OFFSET + MV_SLOT_##field)(%rip)
+#define TRAP(field) (ak_entry_page + AK_TRAP_OFFSET + MV_FRAME_##field)(%rip)
+#define TRAP_WORD(field) (ak_entry_page + AK_TRAP_OFFSET + MV_TRAP_##field)(%rip)
 #define DOORBELL (ak_entry_page + AK_DOORBELL_OFFSET)(%rip)
 
+// What a page fault has pushed, by words from the top of its stack.
+#define PUSHED(word) (ak_entry_page + AK_IST_OFFSET + AK_IST_BYTES - 8 * (word))(%rip)
+#define PUSHED_RSP 2
+#define PUSHED_RFLAGS 3
+#define PUSHED_RIP 5
+#define PUSHED_ERROR 6
+#define PUSHED_RDX 7
+#define PUSHED_RCX 8
+#define PUSHED_CR2 9
+
 // The same for all virtual CPUs.
+#define IMAGE(field) (AK_KERNEL + AK_IMAGE_##field)
 #define CONTROL(field) (AK_CONTROL_PAGE + MV_CONTROL_##field)
 
     .section .aerokernel, "ax", @progbits
@@ -20,6 +33,10 @@
     .globl ak_entry_page, ak_vector_page, ak_image_end
     .globl ak_call_saved, ak_syscall_entry, ak_request, ak_consumed, ak_asynchronous
     .globl ak_doorbell, ak_answered, ak_port, ak_entry_end, ak_probe
+    .globl ak_local, ak_local_saved, ak_trap_entry, ak_trap_saved, ak_trap_end
+    .globl ak_page_fault_ring0, ak_page_fault_ring3
+    .hidden ak_local, ak_local_saved, ak_trap_entry, ak_trap_saved, ak_trap_end
+    .hidden ak_page_fault_ring0, ak_page_fault_ring3
     .hidden ak_entry_page, ak_vector_page, ak_image_end
     .hidden ak_call_saved, ak_syscall_entry, ak_request, ak_consumed, ak_asynchronous
     .hidden ak_doorbell, ak_answered, ak_port, ak_entry_end, ak_probe
@@ -55,8 +72,9 @@ ak_request:
     mov %eax, %r11d
     cmp $MV_ROUTES, %r11d
     jae ak_asynchronous
-    cmpb $0, CONTROL(ROUTES)(%r11)
-    je ak_asynchronous
+    cmpb $MV_ROUTE_POLLER, CONTROL(ROUTES)(%r11)
+    ja ak_local
+    jb ak_asynchronous
     cmpl $0, CONTROL(OPEN)
     je ak_asynchronous
     cmpl $0, FRAME(SYNC)
@@ -147,6 +165,90 @@ ak_port:
     jmp ak_answered
 ak_entry_end:
 
+    .macro SAVE_TO_TRAP
+    mov %r15, TRAP(R15)
+    mov %r14, TRAP(R14)
+    mov %r13, TRAP(R13)
+    mov %r12, TRAP(R12)
+    mov %rbp, TRAP(RBP)
+    mov %rbx, TRAP(RBX)
+    mov %r10, TRAP(R10)
+    mov %r9, TRAP(R9)
+    mov %r8, TRAP(R8)
+    mov %rax, TRAP(RAX)
+    mov %rsi, TRAP(RSI)
+    mov %rdi, TRAP(RDI)
+    .endm
+    .macro COPY from, to, by
+    mov \from, \by
+    mov \by, \to
+    .endm
+
+    // A system call that the AeroKernel may be able to answer. As at ak_request.
+ak_local:
+    SAVE_TO_TRAP
+    mov %rdx, TRAP(RDX)
+    COPY FRAME(RSP), TRAP(RSP), %r11
+    COPY FRAME(RFLAGS), TRAP(RFLAGS), %r11
+    mov %r11, TRAP(R11)
+    COPY FRAME(RIP), TRAP(RIP), %rcx
+    mov %rcx, TRAP(RCX)
+    movl $MV_TRAP_CALL, TRAP_WORD(ACTIVE)
+ak_local_saved:
+    mov IMAGE(ON_CALL), %rax
+    jmp ak_trap_handle
+
+    // A page fault, from the vector page, by now at the program's CPL and in the first window. RCX:
+    // its interrupt stack, which tells the window; the registers that are in use lie there.
+ak_trap_entry:
+    and $-AK_WINDOW_STRIDE, %rcx
+    add $(ak_trap - ak_entry_page), %rcx
+    jmp *%rcx
+ak_trap:
+    cmpl $MV_TRAP_NONE, TRAP_WORD(ACTIVE)
+    jne ak_trap_hand_over               // in the midst of the answer to another event
+    SAVE_TO_TRAP
+    mov %r11, TRAP(R11)
+    COPY PUSHED(PUSHED_RDX), TRAP(RDX), %rax
+    COPY PUSHED(PUSHED_RCX), TRAP(RCX), %rax
+    COPY PUSHED(PUSHED_RIP), TRAP(RIP), %rax
+    COPY PUSHED(PUSHED_RFLAGS), TRAP(RFLAGS), %rax
+    COPY PUSHED(PUSHED_RSP), TRAP(RSP), %rax
+    COPY PUSHED(PUSHED_ERROR), TRAP_WORD(ERROR), %rax
+    COPY PUSHED(PUSHED_CR2), TRAP_WORD(CR2), %rax
+    movl $MV_TRAP_FAULT, TRAP_WORD(ACTIVE)
+ak_trap_saved:
+    mov IMAGE(ON_FAULT), %rax
+ak_trap_handle:
+    lea (ak_entry_page + AK_WINDOW_STRIDE)(%rip), %rsp
+    pushq $AK_FLAGS_FIXED
+    popfq
+    lea ak_entry_page(%rip), %rdi
+    call *%rax
+    test %al, %al
+    jz ak_trap_hand_over
+    mov TRAP_WORD(NEXT), %rax
+    mov %rax, TRAP_WORD(ACTIVE)         // from here on the frame holds the program's state
+    test $MV_TRAP_RESET, %al
+    jz ak_answered
+    mov $-1, %eax
+    mov $-1, %edx
+    cmpq $0, (ak_entry_page + AK_SIGNALS_OFFSET + MV_SIGNALS_XFEATURES)(%rip)
+    je 1f
+    xrstor64 IMAGE(INITIAL_XSAVE)
+    jmp 2f
+1:  fxrstor64 IMAGE(INITIAL_XSAVE)
+2:  movl $MV_TRAP_NONE, TRAP_WORD(ACTIVE)
+    jmp ak_answered
+ak_trap_hand_over:
+    cmpq $0, FRAME(RING)
+    je 1f
+    movl %eax, (ak_entry_page + AK_DOORBELL_OFFSET + AK_DOORBELL_TRAP)(%rip)
+    jmp ak_answered
+1:  out %al, $AK_PORT_TRAP
+    jmp ak_answered
+ak_trap_end:
+
     // Run at CPL 0 once, to learn what an instruction costs there.
     .balign 16
 ak_probe:
@@ -165,6 +267,27 @@ ak_vector_page:
     out %al, $AK_PORT_VECTOR
     hlt
     .endr
+
+    // Page faults do not leave at once: the AeroKernel answers some of them. Where instructions at
+    // CPL 0 are interpreted, each costs as much as a system call does natively, so there are few.
+ak_page_fault_ring3:
+    push %rdx
+    push %rcx
+    mov %cr2, %rdx
+    push %rdx
+    mov %rsp, %rcx
+    mov $(AK_WINDOW(0) + (ak_trap_entry - ak_entry_page)), %rdx
+    rex.w sysexit                       // to RDX, at CPL 3; RCX becomes RSP and stays
+ak_page_fault_ring0:
+    test $8, %spl                       // INT 14: no error code
+    jnz ak_vector_page + 14 * AK_VECTOR_STRIDE
+    push %rdx
+    push %rcx
+    mov %cr2, %rdx
+    push %rdx
+    mov %rsp, %rcx
+    mov $(AK_WINDOW(0) + (ak_trap_entry - ak_entry_page)), %rdx
+    jmp *%rdx
     .balign 4096
 ak_image_end:
 

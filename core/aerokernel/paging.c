@@ -10,6 +10,7 @@
 #define PTE_ACCESSED (1ULL << 5)
 #define PTE_DIRTY (1ULL << 6)
 #define PTE_LARGE (1ULL << 7)
+#define PTE_GUARDED (1ULL << 9) // ours: Linux forbids what the entry forbids
 #define PTE_NX (1ULL << 63)
 #define PTE_ADDRESS 0x000ffffffffff000ULL
 #define TABLE_BITS (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
@@ -53,7 +54,7 @@ static uint64_t *entry_at(const struct ak_paging *paging, uint64_t va, int shift
     uint64_t *table = paging->root;
     for (int s = SHIFT_ROOT; s > shift; s -= 9) {
         uint64_t *entry = &table[va >> s & (ENTRIES - 1)];
-        if (!(*entry & PTE_PRESENT)) {
+        if (!(*entry & (PTE_PRESENT | PTE_GUARDED))) {
             void *page = make ? ak_page_alloc(paging->memory) : NULL;
             if (!page)
                 return NULL;
@@ -99,24 +100,26 @@ int ak_map_window(struct ak_paging *paging, uint64_t va, uint64_t gpa, uint64_t 
     return 0;
 }
 
-// The leaf that translates va, or NULL.
+// The leaf that translates va, or would if it were not guarded; or NULL.
 static uint64_t *leaf_of(const struct ak_paging *paging, uint64_t va)
 {
     uint64_t *entry = entry_at(paging, va, SHIFT_DIRECTORY, false);
     if (entry && (*entry & PTE_PRESENT) && !(*entry & PTE_LARGE))
         entry = entry_at(paging, va, SHIFT_PAGE, false);
-    return entry && (*entry & PTE_PRESENT) ? entry : NULL;
-}
-
-bool ak_is_mapped(const struct ak_paging *paging, uint64_t va)
-{
-    return leaf_of(paging, va) != NULL;
+    return entry && (*entry & (PTE_PRESENT | PTE_GUARDED)) ? entry : NULL;
 }
 
 bool ak_is_executable(const struct ak_paging *paging, uint64_t va)
 {
     const uint64_t *leaf = leaf_of(paging, va);
     return leaf && !(*leaf & PTE_NX);
+}
+
+bool ak_is_guarded(const struct ak_paging *paging, uint64_t va, bool write)
+{
+    const uint64_t *leaf = leaf_of(paging, va);
+    uint64_t entry = leaf ? READ_ONCE(*leaf) : 0;
+    return (entry & PTE_GUARDED) && (write || !(entry & PTE_PRESENT));
 }
 
 // Replace a 2 MiB leaf by a table of pages with the same translation.
@@ -132,21 +135,54 @@ static int split(struct ak_paging *paging, uint64_t *directory)
     return 0;
 }
 
-// Walk the pages of [va, va+size) and set or clear NX. Directories without a table are split if
-// execution is to be allowed; otherwise they are skipped, since a large leaf is never executable.
-static int set_execute(struct ak_paging *paging, uint64_t va, uint64_t size, bool allow)
+// Ways to change a leaf. A large leaf that only comes to be executable in part stays large where
+// nothing changes and is split otherwise; it is never executable itself.
+typedef uint64_t change(uint64_t leaf);
+
+static uint64_t allow_execute(uint64_t leaf)
 {
+    return leaf & ~PTE_NX;
+}
+
+static uint64_t forbid_execute(uint64_t leaf)
+{
+    return leaf | PTE_NX;
+}
+
+static uint64_t guard_writes(uint64_t leaf)
+{
+    return (leaf & ~PTE_WRITE) | PTE_GUARDED;
+}
+
+static uint64_t guard_all(uint64_t leaf)
+{
+    return (leaf & ~(PTE_WRITE | PTE_PRESENT)) | PTE_GUARDED;
+}
+
+static uint64_t unguarded(uint64_t leaf)
+{
+    return leaf & PTE_GUARDED ? (leaf & ~PTE_GUARDED) | PTE_WRITE | PTE_PRESENT : leaf;
+}
+
+// Change the leaves of [va, va+size), splitting large ones of which only a part changes.
+static int change_leaves(struct ak_paging *paging, uint64_t va, uint64_t size, change *to)
+{
+    const uint64_t leaf = PTE_PRESENT | PTE_GUARDED;
     uint64_t end = ALIGN_UP(va + size, PAGE_SIZE);
-    va = ALIGN_DOWN(va, PAGE_SIZE);
-    while (va < end) {
-        uint64_t *directory = entry_at(paging, va, SHIFT_DIRECTORY, false);
+    for (va = ALIGN_DOWN(va, PAGE_SIZE); va < end;) {
         uint64_t next = MIN(end, ALIGN_DOWN(va, LEAF_SIZE) + LEAF_SIZE);
-        bool present = directory && (*directory & PTE_PRESENT);
-        if (!present || (!allow && (*directory & PTE_LARGE))) {
+        uint64_t *directory = entry_at(paging, va, SHIFT_DIRECTORY, false);
+        uint64_t old = directory ? READ_ONCE(*directory) : 0;
+        if (!(old & leaf) || ((old & PTE_LARGE) && to(old) == old)) {
             va = next;
             continue;
         }
-        if (*directory & PTE_LARGE) {
+        if (old & PTE_LARGE) {
+            if (next - va == LEAF_SIZE && (to(old) & PTE_NX)) {
+                WRITE_ONCE(*directory, to(old));
+                va = next;
+                continue;
+            }
             int err = split(paging, directory);
             if (err)
                 return err;
@@ -156,8 +192,8 @@ static int set_execute(struct ak_paging *paging, uint64_t va, uint64_t size, boo
             return -EINVAL;
         for (; va < next; va += PAGE_SIZE) {
             uint64_t *entry = &table[va >> SHIFT_PAGE & (ENTRIES - 1)];
-            if (*entry & PTE_PRESENT)
-                WRITE_ONCE(*entry, allow ? *entry & ~PTE_NX : *entry | PTE_NX);
+            if (*entry & leaf)
+                WRITE_ONCE(*entry, to(*entry));
         }
     }
     return 0;
@@ -165,10 +201,20 @@ static int set_execute(struct ak_paging *paging, uint64_t va, uint64_t size, boo
 
 int ak_allow_execute(struct ak_paging *paging, uint64_t va, uint64_t size)
 {
-    return set_execute(paging, va, size, true);
+    return change_leaves(paging, va, size, allow_execute);
 }
 
 void ak_forbid_execute(struct ak_paging *paging, uint64_t va, uint64_t size)
 {
-    set_execute(paging, va, size, false);
+    change_leaves(paging, va, size, forbid_execute);
+}
+
+int ak_guard(struct ak_paging *paging, uint64_t va, uint64_t size, bool reads)
+{
+    return change_leaves(paging, va, size, reads ? guard_all : guard_writes);
+}
+
+int ak_unguard(struct ak_paging *paging, uint64_t va, uint64_t size)
+{
+    return change_leaves(paging, va, size, unguarded);
 }

@@ -38,9 +38,6 @@ int ak_map_page(struct ak_paging *paging, uint64_t va, uint64_t gpa, unsigned ac
 // one fits. va and gpa are congruent modulo 2 MiB and page aligned; leaves already there are kept.
 int ak_map_window(struct ak_paging *paging, uint64_t va, uint64_t gpa, uint64_t size);
 
-// True if a leaf translates va.
-bool ak_is_mapped(const struct ak_paging *paging, uint64_t va);
-
 // True if a leaf translates va and lets it be executed.
 bool ak_is_executable(const struct ak_paging *paging, uint64_t va);
 
@@ -50,5 +47,15 @@ int ak_allow_execute(struct ak_paging *paging, uint64_t va, uint64_t size);
 // Forbid it again. The change reaches a running virtual CPU when Linux's MMU notifiers take away
 // the translations of the range, so the caller changes the mapping in Linux afterwards.
 void ak_forbid_execute(struct ak_paging *paging, uint64_t va, uint64_t size);
+
+// Let the tables, too, forbid writes, or all accesses, to [va, va+size), which Linux forbids
+// already: such a fault then comes with its address and without an exit.
+int ak_guard(struct ak_paging *paging, uint64_t va, uint64_t size, bool reads);
+
+// Leave it to Linux again, before Linux changes its mind.
+int ak_unguard(struct ak_paging *paging, uint64_t va, uint64_t size);
+
+// True if va is guarded against such an access.
+bool ak_is_guarded(const struct ak_paging *paging, uint64_t va, bool write);
 
 #endif

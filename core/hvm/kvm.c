@@ -11,6 +11,7 @@
 
 enum {
     MSR_TSC = 0x10,
+    MSR_SYSENTER_CS = 0x174,
     MSR_STAR = 0xc0000081,
     MSR_LSTAR = 0xc0000082,
     MSR_FMASK = 0xc0000084,
@@ -161,14 +162,15 @@ static int set_msrs(struct hvm_vcpu *vcpu, const struct hvm_boot *boot)
 {
     struct {
         struct kvm_msrs head;
-        struct kvm_msr_entry entries[3];
-    } msrs = {.head.nmsrs = 3,
+        struct kvm_msr_entry entries[4];
+    } msrs = {.head.nmsrs = 4,
               .entries = {{.index = MSR_STAR,
                            .data = (uint64_t)AK_KERNEL_CS << 32 | (AK_USER_CS - 16ULL) << 48},
                           {.index = MSR_LSTAR, .data = boot->entry},
+                          {.index = MSR_SYSENTER_CS, .data = AK_USER_CS - 32 - 3},
                           {.index = MSR_FMASK, .data = FMASK_VALUE}}};
     long n = kvm_ioctl(vcpu->fd, KVM_SET_MSRS, (uint64_t)&msrs);
-    if (n != 3)
+    if (n != 4)
         return n < 0 ? (int)n : -EINVAL;
     hvm_vcpu_set_cpu_node(vcpu, boot->cpu_node);
     return 0;

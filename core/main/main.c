@@ -42,6 +42,7 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
     if (err < 0)
         return err;
     ros.ring = err ? 3 : 0;
+    ros_space_set_ring(ros.ring);
     if (config->ring >= 0 && (unsigned)config->ring != ros.ring) {
         *what = config->ring ? "ring 3 on a hardware KVM" : "ring 0 on a software KVM";
         return -EOPNOTSUPP;
@@ -149,6 +150,8 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
         mv_die(MV_EXIT_FAILURE, "run: tables: no memory; free some");
     ros_signal_thread_init(group);
     ros_signal_init(group->sighand);
+    ros_signal_set_mask(group, ros_signal_mask(group));
+    ros_signal_publish(group);
     if (config->loadonly)
         sys_exit_group(0);
     if (ros_stats()) {

@@ -1,6 +1,7 @@
 // Who acts for a group on the ROS side, and what has become of its request (docs/channel.md).
 
 #include <asm/errno.h>
+#include <asm/unistd.h>
 #include <linux/time_types.h>
 
 #include "base/string.h"
@@ -38,10 +39,12 @@ static uint64_t pause_cycles(void)
 void ros_channel_init(const struct ros_channel_config *config, struct mv_control *control,
                       uint64_t exit_cycles, uint64_t tsc_hz)
 {
+    control->route[__NR_rt_sigreturn] = MV_ROUTE_LOCAL;
     if (config->mode == ROS_CHANNEL_ASYNC)
         return;
     for (uint64_t nr = 0; nr < MV_ROUTES; nr++)
-        control->route[nr] = ros_route(nr) != NULL;
+        if (ros_route(nr))
+            control->route[nr] = MV_ROUTE_POLLER;
     // An answer that takes as long as an exit is no better than an exit.
     control->spins = (uint32_t)MAX(exit_cycles / pause_cycles(), 16ULL);
     ros_pollers_init(config, control, exit_cycles, tsc_hz);

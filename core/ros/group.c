@@ -4,6 +4,7 @@
 #include <linux/mman.h>
 
 #include "aerokernel/cpu.h"
+#include "aerokernel/image.h"
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
@@ -18,6 +19,15 @@ _Static_assert(offsetof(struct mv_frame, rax) == MV_FRAME_RAX, "frame.h");
 _Static_assert(offsetof(struct mv_frame, rip) == MV_FRAME_RIP, "frame.h");
 _Static_assert(offsetof(struct mv_frame, rsp) == MV_FRAME_RSP, "frame.h");
 _Static_assert(offsetof(struct mv_frame, ring) == MV_FRAME_RING, "frame.h");
+_Static_assert(offsetof(struct mv_frame, ring) == MV_FRAME_STATE_BYTES, "frame.h");
+_Static_assert(offsetof(struct mv_trap, error) == MV_TRAP_ERROR, "frame.h");
+_Static_assert(offsetof(struct mv_trap, cr2) == MV_TRAP_CR2, "frame.h");
+_Static_assert(offsetof(struct mv_trap, word) == MV_TRAP_ACTIVE, "frame.h");
+_Static_assert(offsetof(struct mv_trap, next) == MV_TRAP_NEXT, "frame.h");
+_Static_assert(offsetof(struct mv_signals, xfeatures) == MV_SIGNALS_XFEATURES, "frame.h");
+_Static_assert(offsetof(struct ak_image, on_fault) == AK_IMAGE_ON_FAULT, "frame.h");
+_Static_assert(offsetof(struct ak_image, on_call) == AK_IMAGE_ON_CALL, "frame.h");
+_Static_assert(offsetof(struct ak_image, initial_xsave) == AK_IMAGE_INITIAL_XSAVE, "frame.h");
 _Static_assert(sizeof(struct kvm_xsave) == HVM_XSAVE_BYTES, "hvm.h");
 
 enum { GROUPS_MAX = 1024 };

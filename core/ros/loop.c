@@ -42,6 +42,8 @@ enum place {
     IN_REQUEST, // frame: RIP, RSP, flags; registers: the rest; the slot says how far the call is
     IN_RESULT,  // the same, and the call is done
     IN_ANSWER,  // the frame holds everything
+    IN_TRAP,    // the AeroKernel answers an event; the trap's record says how far it is
+    IN_VECTOR,  // an exception is on its way to the exit, or to the AeroKernel, that deals with it
 };
 
 static enum place place_of(const struct ros_group *group, uint64_t rip)
@@ -50,11 +52,19 @@ static enum place place_of(const struct ros_group *group, uint64_t rip)
         const char *end;
         enum place place;
     } parts[] = {
-        {ak_call_saved, IN_CALL},  {ak_syscall_entry, IN_REQUEST}, {ak_request, IN_SYSCALL},
-        {ak_consumed, IN_REQUEST}, {ak_asynchronous, IN_RESULT},   {ak_answered, IN_REQUEST},
-        {ak_port, IN_ANSWER},      {ak_port + 1, IN_REQUEST},      {ak_entry_end, IN_ANSWER},
+        {ak_call_saved, IN_CALL},     {ak_syscall_entry, IN_REQUEST}, {ak_request, IN_SYSCALL},
+        {ak_consumed, IN_REQUEST},    {ak_asynchronous, IN_RESULT},   {ak_answered, IN_REQUEST},
+        {ak_port, IN_ANSWER},         {ak_port + 1, IN_REQUEST},      {ak_local, IN_ANSWER},
+        {ak_local_saved, IN_REQUEST}, {ak_trap_entry, IN_TRAP},       {ak_trap_saved, IN_VECTOR},
+        {ak_trap_end, IN_TRAP},
     };
     uint64_t offset = rip - group->window;
+    uint64_t first = rip - AK_WINDOW(0);
+    if (rip - AK_VECTOR_PAGE < PAGE_SIZE || (first >= (uint64_t)(ak_trap_entry - ak_entry_page) &&
+                                             first < (uint64_t)(ak_trap_saved - ak_entry_page)))
+        return IN_VECTOR; // the vector page, or the way from there to the window
+    if (ros_space_is_kernel(rip))
+        return READ_ONCE(group->trap->word.active) ? IN_TRAP : IN_PROGRAM;
     for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
         if (offset < (uint64_t)(parts[i].end - ak_entry_page))
             return parts[i].place;
@@ -107,6 +117,23 @@ static void load_xsave(struct ros_group *group)
         substrate_failed(group, "loading extended state", (uint64_t)-err);
 }
 
+// Take over the event that the AeroKernel is answering: the frame gets the program's state as of
+// the event. Returns MV_TRAP_FAULT or MV_TRAP_CALL; MV_TRAP_NONE if the event is answered already
+// and the frame holds the state to go on with.
+static uint32_t take_trap(struct ros_group *group)
+{
+    struct mv_trap *trap = group->trap;
+    uint32_t active = READ_ONCE(trap->word.active);
+    WRITE_ONCE(trap->word.active, MV_TRAP_NONE);
+    WRITE_ONCE(trap->attention, 0);
+    if (active == MV_TRAP_RESET)
+        ros_reset_xsave(group);
+    if (active != MV_TRAP_FAULT && active != MV_TRAP_CALL)
+        return MV_TRAP_NONE;
+    memcpy(group->frame, &trap->state, MV_FRAME_STATE_BYTES);
+    return active;
+}
+
 // The program's state into the frame, from the registers that the virtual CPU was found with. A
 // call that has been asked for, but has not begun, is still to come afterwards.
 static void state_to_frame(struct ros_group *group, const struct kvm_regs *regs)
@@ -117,6 +144,11 @@ static void state_to_frame(struct ros_group *group, const struct kvm_regs *regs)
     enum place place = place_of(group, regs->rip);
     if (place == IN_ANSWER)
         return;
+    if (place == IN_TRAP) {
+        if (take_trap(group) == MV_TRAP_CALL)
+            f->rip -= SYSCALL_BYTES;
+        return;
+    }
     frame_from_regs(f, regs);
     if (place == IN_PROGRAM)
         return;
@@ -243,88 +275,6 @@ static bool step_over(struct ros_group *group, const struct kvm_regs *regs)
     return true;
 }
 
-static void exception(struct ros_group *group)
-{
-    struct hvm_state state;
-    struct ak_exception e;
-    uint64_t cr2, begin = rdtsc();
-    ros_read_state(group, &state, &cr2);
-    unsigned vector = (unsigned)(state.regs.rip - AK_VECTOR_PAGE) / AK_VECTOR_STRIDE;
-    if (vector >= AK_IDT_VECTORS ||
-        !ak_exception_read(group->ist_page, group->window, state.regs.rsp, vector, &e))
-        substrate_failed(group, "unknown exception", vector);
-    ros_trace(&(struct ros_event){.kind = MV_TRACE_EXCEPTION,
-                                  .nr = vector,
-                                  .a = {e.error, e.rip, vector == VECTOR_PF ? cr2 : 0}},
-              begin);
-    state.regs.rip = e.rip;
-    state.regs.rsp = e.rsp;
-    state.regs.rflags = e.rflags;
-    group->resume = ROS_LOAD;
-    // A program that steps through itself sees a rewritten site as the one instruction it was.
-    if (vector == VECTOR_DB && e.rflags & FLAG_TF && step_over(group, &state.regs))
-        return;
-    if (place_of(group, e.rip) != IN_PROGRAM) // the AeroKernel itself does nothing that may fault
-        substrate_failed(group, "exception in the AeroKernel", vector);
-    state_to_frame(group, &state.regs);
-    if (e.software) { // Linux knows what it makes of it
-        group->frame->rip -= trap_length(e.rip, vector);
-        replicate(group);
-        return;
-    }
-    switch (vector) {
-    case VECTOR_PF:
-        page_fault(group, cr2);
-        break;
-    case VECTOR_DB: {
-        int code = is_int1(e.rip - 1) && !(e.rflags & FLAG_TF) ? TRAP_BRKPT : TRAP_TRACE;
-        struct ros_signal signal = {.info = {.si_signo = SIGTRAP, .si_code = code},
-                                    .trapno = VECTOR_DB};
-        signal.info.si_addr = (void *)e.rip;
-        ros_signal_force(group, &signal);
-        break;
-    }
-    default:
-        replicate(group);
-    }
-}
-
-static void fault(struct ros_group *group)
-{
-    uint64_t begin = rdtsc();
-    struct hvm_state state;
-    ros_read_state(group, &state, NULL);
-    if (place_of(group, state.regs.rip) != IN_PROGRAM)
-        substrate_failed(group, "fault in the AeroKernel", 0);
-    state_to_frame(group, &state.regs);
-    group->resume = ROS_LOAD;
-    ros_trace(&(struct ros_event){.kind = MV_TRACE_FAULT, .a = {0, group->frame->rip}}, begin);
-    replicate(group);
-}
-
-// True on the way from an exception to the exit that reports it.
-static bool in_vector(uint64_t rip)
-{
-    return rip - AK_VECTOR_PAGE < AK_IDT_VECTORS * AK_VECTOR_STRIDE;
-}
-
-// A signal arrived.
-static bool interrupted(struct ros_group *group)
-{
-    struct hvm_state state;
-    uint64_t begin = rdtsc();
-    hvm_unkick(&group->vcpu);
-    if (!ros_signal_waiting(group))
-        return false;
-    ros_read_state(group, &state, NULL);
-    if (in_vector(state.regs.rip)) // the exception comes first
-        return false;
-    state_to_frame(group, &state.regs);
-    group->resume = ROS_LOAD;
-    ros_trace(&(struct ros_event){.kind = MV_TRACE_KICK, .a = {0, group->frame->rip}}, begin);
-    return true;
-}
-
 static void request(struct ros_group *group)
 {
     int64_t result;
@@ -344,20 +294,132 @@ static void request(struct ros_group *group)
     }
 }
 
+// The AeroKernel hands an event over, or cannot go on with it: it has met something that it cannot
+// read, or the extended state of a signal frame that the processor refuses.
+static void event_handed_over(struct ros_group *group)
+{
+    struct hvm_state state;
+    uint64_t error = READ_ONCE(group->trap->error), cr2 = READ_ONCE(group->trap->cr2);
+    uint32_t event = take_trap(group);
+    ros_read_state(group, &state, NULL);
+    if (event == MV_TRAP_CALL)
+        request(group);
+    group->resume = ROS_LOAD;
+    if (event != MV_TRAP_FAULT)
+        return;
+    uint64_t rip = group->frame->rip;
+    ros_trace(
+        &(struct ros_event){.kind = MV_TRACE_EXCEPTION, .nr = VECTOR_PF, .a = {error, rip, cr2}},
+        rdtsc());
+    if (place_of(group, rip) != IN_PROGRAM) // the AeroKernel itself does nothing that may fault
+        substrate_failed(group, "exception in the AeroKernel", VECTOR_PF);
+    page_fault(group, cr2);
+}
+
+static void exception(struct ros_group *group)
+{
+    struct hvm_state state;
+    struct ak_exception e;
+    uint64_t begin = rdtsc();
+    ros_read_state(group, &state, NULL);
+    uint64_t vector = (state.regs.rip - AK_VECTOR_PAGE) / AK_VECTOR_STRIDE;
+    if (vector >= AK_IDT_VECTORS ||
+        !ak_exception_read(group->ist_page, group->window, state.regs.rsp, (unsigned)vector, &e))
+        substrate_failed(group, "unknown exception", vector);
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_EXCEPTION,
+                                  .nr = (uint32_t)vector,
+                                  .a = {e.error, e.rip, 0}},
+              begin);
+    WRITE_ONCE(group->trap->attention, 0);
+    state.regs.rip = e.rip;
+    state.regs.rsp = e.rsp;
+    state.regs.rflags = e.rflags;
+    group->resume = ROS_LOAD;
+    // A program that steps through itself sees a rewritten site as the one instruction it was.
+    if (vector == VECTOR_DB && e.rflags & FLAG_TF && step_over(group, &state.regs))
+        return;
+    enum place place = place_of(group, e.rip);
+    if (place == IN_TRAP) {
+        event_handed_over(group);
+        return;
+    }
+    if (place != IN_PROGRAM)
+        substrate_failed(group, "exception in the AeroKernel", vector);
+    state_to_frame(group, &state.regs);
+    if (e.software) { // Linux knows what it makes of it
+        group->frame->rip -= trap_length(e.rip, (unsigned)vector);
+        replicate(group);
+        return;
+    }
+    if (vector != VECTOR_DB) {
+        replicate(group);
+        return;
+    }
+    int code = is_int1(e.rip - 1) && !(e.rflags & FLAG_TF) ? TRAP_BRKPT : TRAP_TRACE;
+    struct ros_signal signal = {.info = {.si_signo = SIGTRAP, .si_code = code},
+                                .trapno = VECTOR_DB};
+    signal.info.si_addr = (void *)e.rip;
+    ros_signal_force(group, &signal);
+}
+
+static void fault(struct ros_group *group)
+{
+    uint64_t begin = rdtsc();
+    struct hvm_state state;
+    ros_read_state(group, &state, NULL);
+    enum place place = place_of(group, state.regs.rip);
+    if (place == IN_TRAP) {
+        event_handed_over(group);
+        return;
+    }
+    if (place != IN_PROGRAM)
+        substrate_failed(group, "fault in the AeroKernel", 0);
+    state_to_frame(group, &state.regs);
+    group->resume = ROS_LOAD;
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_FAULT, .a = {0, group->frame->rip}}, begin);
+    replicate(group);
+}
+
+// A signal has arrived.
+static bool interrupted(struct ros_group *group)
+{
+    struct hvm_state state;
+    uint64_t begin = rdtsc();
+    hvm_unkick(&group->vcpu);
+    ros_read_state(group, &state, NULL);
+    enum place place = place_of(group, state.regs.rip);
+    if (place == IN_VECTOR) { // the exception comes first, and then to us
+        WRITE_ONCE(group->trap->attention, 1);
+        return false;
+    }
+    // An event that the AeroKernel is answering begins anew: it may have seen no signal waiting.
+    if (!ros_signal_waiting(group) && place != IN_TRAP)
+        return false;
+    state_to_frame(group, &state.regs);
+    group->resume = ROS_LOAD;
+    ros_trace(&(struct ros_event){.kind = MV_TRACE_KICK, .a = {0, group->frame->rip}}, begin);
+    return true;
+}
+
 // Answer one exit. Returns true if the program's state is in the frame now.
 static bool handle(struct ros_group *group, struct hvm_exit exit)
 {
     switch (exit.kind) {
     case HVM_EXIT_STORE:
-        if (exit.address != ros_space_doorbell())
+        if (exit.address == ros_space_doorbell())
+            request(group);
+        else if (exit.address == ros_space_doorbell() + AK_DOORBELL_TRAP)
+            event_handed_over(group);
+        else
             break;
-        request(group);
         return true;
     case HVM_EXIT_PORT:
         if (exit.address == AK_PORT_DOORBELL)
             request(group);
         else if (exit.address == AK_PORT_VECTOR)
             exception(group);
+        else if (exit.address == AK_PORT_TRAP)
+            event_handed_over(group);
         else
             return false; // a port of the program's at ring 0: nothing is behind it
         return true;

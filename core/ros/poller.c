@@ -165,6 +165,7 @@ static uint32_t answer(struct poller *me, struct ros_group *caller)
         return MV_SLOT_REFUSED;
     }
     me->block->id = caller->id; // for the trace, and for paths that name the process
+    me->block->sighand = caller->sighand;
     event.result = ros_route_call(me->block, caller, nr, &args);
     // Somebody would have had to do that anyway; but not what it was preempted for.
     me->credit += (int64_t)MIN(rdtsc() - begin, set.exit_cycles);

@@ -51,7 +51,8 @@ static void child_main(void *arg)
 {
     struct ros_group *group = arg;
     ros_signal_thread_init(group);
-    ros_native_mask(group->signal_mask);
+    ros_signal_set_mask(group, group->signal_mask);
+    ros_signal_publish(group);
     ros_loop(group);
 }
 
@@ -116,7 +117,9 @@ static int64_t clone_shared(struct ros_group *group, struct request *r)
     child->has_temporary_mask = false;
     child->replicating = false;
     child->pending_sync = 0;
-    child->blocked_sync = group->blocked_sync;
+    child->trap->word = (struct mv_trap_word){0};
+    ros_set_blocked_sync(child, ros_blocked_sync(group));
+    child->signals->pending_sync = 0;
     ros_channel_begin(child, group, has_same_rights(r));
     child->private_files = !(r->flags & CLONE_FILES) || group->private_files;
     child->id.pid = r->flags & CLONE_THREAD ? group->id.pid : 0;
@@ -334,13 +337,13 @@ static int64_t exec_forward(struct ros_group *group, uint64_t nr, const struct r
     for (int sig = 1; sig <= ROS_SIGNALS; sig++)
         if ((SIGBIT(sig) & ROS_SYNC_SIGNALS) && group->sighand->action[sig].handler == 1)
             sys4(__NR_rt_sigaction, sig, &ignore, 0, sizeof(ros_sigset));
-    if (group->blocked_sync)
+    if (ros_blocked_sync(group))
         sys4(__NR_rt_sigprocmask, SIG_SETMASK, &whole, 0, sizeof(whole));
     ros_stats_finish();
     int64_t result = ros_forward(group, nr, args);
     // Still here: the program goes on.
     ros_signal_reclaim();
-    if (group->blocked_sync && !group->signal_pending)
+    if (ros_blocked_sync(group) && !group->signal_pending)
         ros_native_mask(whole);
     return result;
 }

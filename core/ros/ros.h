@@ -3,47 +3,19 @@
 #ifndef MV_ROS_ROS_H
 #define MV_ROS_ROS_H
 
-#include <asm/sigcontext.h>
-#include <linux/signal.h>
-
-#include <asm/ucontext.h> // uses the two above without including them
-
 #include "abi/channel.h"
 #include "abi/frame.h"
+#include "abi/signal.h"
 #include "aerokernel/paging.h"
 #include "base/lock.h"
 #include "base/types.h"
 #include "hvm/hvm.h"
-
-// Signal sets as the kernel has them: bit n-1 stands for signal n.
-typedef uint64_t ros_sigset;
-#define SIGBIT(sig) (1UL << ((sig) - 1))
-enum { ROS_SIGNALS = 64 };
-
-// Signals that instructions raise. The core needs them unblocked and handled at all times (its
-// copies from program memory and the replication of accesses rely on it), so for these the
-// program's mask and dispositions exist only in our tables.
-#define ROS_SYNC_SIGNALS                                                                           \
-    (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGFPE) | SIGBIT(SIGILL) | SIGBIT(SIGTRAP))
-enum { ROS_SYNC_COUNT = 5 };
-
-// struct kernel_sigaction of rt_sigaction(2).
-struct ros_sigaction {
-    uint64_t handler, flags, restorer;
-    ros_sigset mask;
-};
 
 // The dispositions that groups made with CLONE_SIGHAND share.
 struct ros_sighand {
     struct mv_lock lock;
     uint32_t users;
     struct ros_sigaction action[ROS_SIGNALS + 1];
-};
-
-// A signal on its way to the program, with what the kernel recorded of the fault that raised it.
-struct ros_signal {
-    siginfo_t info;
-    uint64_t trapno, error, cr2;
 };
 
 // Callee-saved registers, stack and address to go back to.
@@ -76,7 +48,9 @@ struct ros_group {
 
     struct hvm_vcpu vcpu;
     struct mv_frame *frame;
+    struct mv_trap *trap;
     struct mv_slot *slot;
+    struct mv_signals *signals;
     uint32_t server;          // who acts for the group (channel.h)
     bool timed_out;           // the request that was collected last had not been taken
     struct poller *served_by; // the poller that acted for it last
@@ -96,7 +70,6 @@ struct ros_group {
     ros_sigset temporary_mask; // mask of a sigsuspend and its kin, if has_temporary_mask
     bool has_temporary_mask;
     bool private_files;      // descriptor table not shared with the other groups
-    ros_sigset blocked_sync; // the program's mask of ROS_SYNC_SIGNALS
     ros_sigset pending_sync; // sent by somebody while blocked
     siginfo_t sync_info[ROS_SYNC_COUNT];
     siginfo_t forwarded; // of a signal that a poller has passed on, if has_forwarded
@@ -191,6 +164,14 @@ uint64_t ros_space_doorbell(void);
 int ros_space_make_window(unsigned id, struct ros_group *group);
 void ros_space_lock(void);
 void ros_space_unlock(void);
+// What depends on the ring of the program, once it is known.
+void ros_space_set_ring(unsigned ring);
+// True if rip lies in the AeroKernel's image.
+bool ros_space_is_kernel(uint64_t rip);
+// With the lock held: have the HRT's tables forbid writes, or all accesses, to a range that Linux
+// forbids; and no more, before Linux changes what is mapped there. The latter may be -ENOMEM.
+void ros_space_guard(uint64_t start, uint64_t size, bool reads);
+int ros_space_unguard(uint64_t start, uint64_t size);
 // With the lock held: forbid or allow execution of a range.
 void ros_space_forbid_execute(uint64_t start, uint64_t size);
 int ros_space_allow_execute(uint64_t start, uint64_t size);
@@ -282,9 +263,18 @@ void ros_sighands_lock(void);
 void ros_sighands_unlock(void);
 // The program's signal mask.
 ros_sigset ros_signal_mask(const struct ros_group *group);
+void ros_signal_set_mask(struct ros_group *group, ros_sigset mask);
 void ros_native_mask(ros_sigset mask);
+// What the program blocks of ROS_SYNC_SIGNALS.
+ros_sigset ros_blocked_sync(const struct ros_group *group);
+void ros_set_blocked_sync(struct ros_group *group, ros_sigset mask);
+// Tell the HRT of the alternate stack and SIGSEGV's action.
+void ros_signal_publish(struct ros_group *group);
 
 // sigframe.c: signal frames ------------------------------------------------------------------
+
+// Make the program's extended state that with which handlers start.
+void ros_reset_xsave(struct ros_group *group);
 
 // Build a frame for `action` on the program's stack and point the state in the frame at the
 // handler. Returns 0 or -EFAULT.
@@ -292,7 +282,6 @@ int ros_sigframe_push(struct ros_group *group, const struct ros_signal *signal,
                       const struct ros_sigaction *action, ros_sigset mask);
 // Restore the state from the frame at the program's stack pointer. Returns 0 or -EFAULT.
 int ros_sigframe_pop(struct ros_group *group, ros_sigset *mask);
-bool ros_on_altstack(const stack_t *stack, uint64_t sp);
 // A frame in native_frame from which rt_sigreturn continues the program's state natively.
 // Extended state is taken from group->xsave. Returns what ros_native_enter() takes.
 void *ros_sigframe_native(struct ros_group *group, ros_sigset mask, uint64_t extra_flags);

@@ -14,10 +14,9 @@
 #include "base/sys.h"
 #include "ros/channel.h"
 #include "ros/trace.h"
+#include "superposition/sigframe.h"
 
 #define SA_RESTORER_FLAG 0x04000000ULL
-#define HANDLER_DEFAULT 0ULL
-#define HANDLER_IGNORE 1ULL
 #define NEVER_BLOCKED (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
 
 static bool is_sync(int sig)
@@ -45,20 +44,60 @@ void ros_native_mask(ros_sigset mask)
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
 }
 
+ros_sigset ros_blocked_sync(const struct ros_group *group)
+{
+    return READ_ONCE(group->trap->word.blocked_sync) & ROS_SYNC_SIGNALS;
+}
+
+void ros_set_blocked_sync(struct ros_group *group, ros_sigset mask)
+{
+    WRITE_ONCE(group->trap->word.blocked_sync, (uint32_t)(mask & ROS_SYNC_SIGNALS));
+}
+
+// With the lock of the dispositions held.
+static void publish(struct ros_group *group)
+{
+    struct mv_signals *signals = group->signals;
+    __atomic_store_n(&signals->version, signals->version | 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    signals->segv = group->sighand->action[SIGSEGV];
+    signals->altstack = group->altstack;
+    signals->xfeatures = ros.hvm.limits.xcr0;
+    signals->xsave_size = ros.hvm.limits.xsave_size;
+    __atomic_store_n(&signals->version, (signals->version | 1) + 1, __ATOMIC_RELEASE);
+}
+
+void ros_signal_publish(struct ros_group *group)
+{
+    mv_lock(&group->sighand->lock);
+    publish(group);
+    mv_unlock(&group->sighand->lock);
+}
+
+// An action has changed for all groups that share it. With its lock held.
+static void publish_to_all(const struct ros_sighand *sighand)
+{
+    for (unsigned i = 0; i < ros_groups_count(); i++) {
+        struct ros_group *group = ros_group_at(i);
+        if (READ_ONCE(group->busy) && group->sighand == sighand)
+            publish(group);
+    }
+}
+
 ros_sigset ros_signal_mask(const struct ros_group *group)
 {
     ros_sigset mask = group->signal_mask;
     if (!group->signal_pending)
         sys4(__NR_rt_sigprocmask, SIG_SETMASK, 0, &mask, sizeof(mask));
-    return (mask & ~ROS_SYNC_SIGNALS) | group->blocked_sync;
+    return (mask & ~ROS_SYNC_SIGNALS) | ros_blocked_sync(group);
 }
 
-// Set the program's mask; with a signal on its way, the partner's stays closed until it is
-// delivered.
-static void set_program_mask(struct ros_group *group, ros_sigset mask)
+// With a signal on its way, the partner's mask stays closed until it is delivered.
+void ros_signal_set_mask(struct ros_group *group, ros_sigset mask)
 {
     mask &= ~NEVER_BLOCKED;
-    group->blocked_sync = mask & ROS_SYNC_SIGNALS;
+    ros_set_blocked_sync(group, mask);
+    WRITE_ONCE(group->signals->mask, mask & ~ROS_SYNC_SIGNALS);
     if (group->signal_pending)
         group->signal_mask = mask;
     else
@@ -85,6 +124,10 @@ static void hold_sync(struct ros_group *group, int sig, const siginfo_t *info)
 {
     group->sync_info[sync_index(sig)] = *info;
     __atomic_or_fetch(&group->pending_sync, SIGBIT(sig), __ATOMIC_RELAXED);
+    // The AeroKernel may be about to unblock it, having seen that none is pending.
+    WRITE_ONCE(group->signals->pending_sync, 1);
+    if (group->vcpu.fd >= 0)
+        hvm_kick(&group->vcpu);
 }
 
 void ros_interrupt_syscall(struct ucontext *uc)
@@ -112,7 +155,7 @@ void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
     if (is_sync(sig) && info->si_code == SI_TKILL &&
         __atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_ACQ_REL))
         *info = group->forwarded;
-    if (is_sync(sig) && (group->signal_pending || (group->blocked_sync & SIGBIT(sig)))) {
+    if (is_sync(sig) && (group->signal_pending || (ros_blocked_sync(group) & SIGBIT(sig)))) {
         hold_sync(group, sig, info);
         return;
     }
@@ -167,7 +210,7 @@ void ros_signal_thread_init(struct ros_group *group)
 bool ros_signal_waiting(const struct ros_group *group)
 {
     return READ_ONCE(group->signal_pending) ||
-           (READ_ONCE(group->pending_sync) & ~group->blocked_sync);
+           (READ_ONCE(group->pending_sync) & ~ros_blocked_sync(group));
 }
 
 // Give a signal to Linux again, for this thread: its disposition or mask has changed under way.
@@ -190,7 +233,7 @@ void ros_die_by_signal(int sig)
 // Take the next signal to deliver. Returns false if there is none after all.
 static bool take(struct ros_group *group, struct ros_signal *ret)
 {
-    ros_sigset ready = group->pending_sync & ~group->blocked_sync;
+    ros_sigset ready = group->pending_sync & ~ros_blocked_sync(group);
     if (group->signal_pending) {
         *ret = group->signal;
         hvm_unkick(&group->vcpu);
@@ -201,6 +244,7 @@ static bool take(struct ros_group *group, struct ros_signal *ret)
     int sig = __builtin_ctzll(ready) + 1;
     *ret = (struct ros_signal){.info = group->sync_info[sync_index(sig)]};
     group->pending_sync &= ~SIGBIT(sig);
+    WRITE_ONCE(group->signals->pending_sync, group->pending_sync != 0);
     return true;
 }
 
@@ -219,6 +263,8 @@ static void set_default(struct ros_group *group, int sig)
     if (!is_sync(sig))
         native_action(sig, &fallback, NULL);
     group->sighand->action[sig].handler = HANDLER_DEFAULT;
+    if (sig == SIGSEGV)
+        publish_to_all(group->sighand);
     mv_unlock(&group->sighand->lock);
 }
 
@@ -241,7 +287,7 @@ static void enter_handler(struct ros_group *group, const struct ros_signal *sign
     if (action->flags & SA_RESETHAND)
         set_default(group, sig);
     blocked |= action->mask | (action->flags & SA_NODEFER ? 0 : SIGBIT(sig));
-    set_program_mask(group, blocked);
+    ros_signal_set_mask(group, blocked);
     ros_trace(&(struct ros_event){.kind = MV_TRACE_SIGNAL,
                                   .nr = (uint32_t)sig,
                                   .a = {action->handler, rip}},
@@ -261,20 +307,20 @@ void ros_signal_deliver(struct ros_group *group)
         blocked = group->temporary_mask;
     group->has_temporary_mask = false;
     struct ros_sigaction action = action_of(group, sig);
-    // Pending no more: set_program_mask() below opens the partner's mask again, unless what is
+    // Pending no more: ros_signal_set_mask() below opens the partner's mask again, unless what is
     // delivered was held back while an asynchronous one waits.
     if (asynchronous)
         group->signal_pending = 0;
     if (blocked & SIGBIT(sig)) {
         send_again(group, &signal.info); // blocked by a handler entered in between
-        set_program_mask(group, mask);
+        ros_signal_set_mask(group, mask);
     } else if (action.handler == HANDLER_IGNORE) {
-        set_program_mask(group, mask);
+        ros_signal_set_mask(group, mask);
     } else if (action.handler == HANDLER_DEFAULT) {
         if (is_sync(sig))
             ros_die_by_signal(sig);
         send_again(group, &signal.info);
-        set_program_mask(group, mask);
+        ros_signal_set_mask(group, mask);
     } else {
         enter_handler(group, &signal, &action, mask, blocked);
     }
@@ -374,6 +420,8 @@ int64_t ros_sys_sigaction(struct ros_group *group, uint64_t nr, struct ros_args 
             group->sighand->action[sig] = old;
         else if (new.handler == HANDLER_IGNORE)
             __atomic_and_fetch(&group->pending_sync, ~SIGBIT(sig), __ATOMIC_RELAXED); // on a poller
+        if (sig == SIGSEGV)
+            publish_to_all(group->sighand);
     }
     mv_unlock(&group->sighand->lock);
     if (!err && args->a[2] && ros_copy_out(args->a[2], &old, sizeof(old)))
@@ -403,7 +451,7 @@ int64_t ros_sys_sigprocmask(struct ros_group *group, uint64_t nr, struct ros_arg
         default:
             return -EINVAL;
         }
-        set_program_mask(group, mask);
+        ros_signal_set_mask(group, mask);
     }
     if (args->a[2] && ros_copy_out(args->a[2], &old, sizeof(old)))
         return -EFAULT;
@@ -426,7 +474,7 @@ int64_t ros_sys_sigaltstack(struct ros_group *group, uint64_t nr, struct ros_arg
 {
     (void)nr;
     stack_t new, old = group->altstack;
-    bool on_it = ros_on_altstack(&old, group->frame->rsp);
+    bool on_it = sf_on_altstack(&old, group->frame->rsp);
     if (args->a[0]) {
         if (ros_copy_in(&new, args->a[0], sizeof(new)))
             return -EFAULT;
@@ -440,6 +488,7 @@ int64_t ros_sys_sigaltstack(struct ros_group *group, uint64_t nr, struct ros_arg
         if (mode == SS_DISABLE)
             new.ss_sp = NULL, new.ss_size = 0;
         group->altstack = new;
+        ros_signal_publish(group);
     }
     if (args->a[1]) {
         int mode = !old.ss_size ? SS_DISABLE : on_it ? SS_ONSTACK : 0;
@@ -459,7 +508,7 @@ int64_t ros_sys_sigreturn(struct ros_group *group, uint64_t nr, struct ros_args 
         ros_signal_force(group, &bad);
         return ROS_FRAME_SET;
     }
-    set_program_mask(group, mask);
+    ros_signal_set_mask(group, mask);
     return ROS_FRAME_SET;
 }
 

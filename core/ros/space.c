@@ -9,6 +9,7 @@
 #include <asm/errno.h>
 
 #include "aerokernel/cpu.h"
+#include "aerokernel/image.h"
 #include "base/region.h"
 #include "base/string.h"
 #include "ros/ros.h"
@@ -31,8 +32,10 @@ static struct {
     struct mv_lock lock;
     struct ak_memory memory;
     struct ak_paging paging;
-    char *entry_page;
+    char *entry_page, *idt_page;
     struct mv_control *control;
+    uint64_t kernel_end; // guest virtual: where the AeroKernel's code ends
+    bool guards;         // some leaves are guarded, or have been
     unsigned count;
     uint64_t bytes;    // sum of the windows' sizes
     uint64_t gpa_next; // guest physical space is handed out upwards from here
@@ -56,6 +59,44 @@ static int map_shared_page(uint64_t va, const void *content, unsigned access, ch
     return ak_map_page(&space.paging, va, ak_page_gpa(&space.memory, page), access);
 }
 
+// Put the AeroKernel's image into guest memory: code, then data.
+static int load_kernel(void)
+{
+    const struct ak_image *image = (const struct ak_image *)ak_kernel_begin;
+    uint64_t size = (uint64_t)(ak_kernel_end - ak_kernel_begin);
+    int err = 0;
+    for (uint64_t at = AK_KERNEL; at < image->bss_end && !err; at += PAGE_SIZE) {
+        bool code = at < image->text_end;
+        uint64_t offset = at - AK_KERNEL;
+        char *page;
+        err = map_shared_page(at, NULL, AK_USER | (code ? AK_EXECUTE : AK_WRITE), &page);
+        if (!err && offset < size)
+            memcpy(page, ak_kernel_begin + offset, MIN(size - offset, PAGE_SIZE));
+    }
+    space.kernel_end = image->text_end;
+    return err;
+}
+
+bool ros_space_is_kernel(uint64_t rip)
+{
+    return rip >= AK_KERNEL && rip < space.kernel_end;
+}
+
+// Show the HRT the memory that its page tables are made of.
+static int map_memory_view(void)
+{
+    int err = ak_map_window(&space.paging, AK_MEMORY_VIEW, AK_MEMORY_GPA, AK_MEMORY_BYTES);
+    space.control->tables.root = ros_space_root();
+    space.control->tables.memory = AK_MEMORY_GPA;
+    space.control->tables.memory_size = AK_MEMORY_BYTES;
+    return err;
+}
+
+void ros_space_set_ring(unsigned ring)
+{
+    ak_idt_init(space.idt_page, ring);
+}
+
 int ros_space_init(void)
 {
     uint64_t host = mv_region_reserve(AK_MEMORY_BYTES, LEAF_SIZE);
@@ -71,15 +112,16 @@ int ros_space_init(void)
     if (!err)
         err = map_shared_page(AK_VECTOR_PAGE, ak_vector_page, AK_EXECUTE, &page);
     if (!err)
-        err = map_shared_page(AK_IDT_PAGE, NULL, AK_WRITE, &page);
-    if (err)
-        return err;
-    ak_idt_init(page);
-    err = map_shared_page(AK_CONTROL_PAGE, NULL, AK_USER, &page);
+        err = map_shared_page(AK_IDT_PAGE, NULL, AK_WRITE, &space.idt_page);
+    if (!err)
+        err = map_shared_page(AK_CONTROL_PAGE, NULL, AK_USER, &page);
     if (err)
         return err;
     space.control = (struct mv_control *)page;
-    return map_aerokernel_memory();
+    err = load_kernel();
+    if (!err)
+        err = map_memory_view();
+    return err ? err : map_aerokernel_memory();
 }
 
 int ros_space_revive(void)
@@ -119,7 +161,7 @@ void ros_space_unlock(void)
 
 int ros_space_make_window(unsigned id, struct ros_group *group)
 {
-    char *frame = NULL;
+    char *frame = NULL, *stack;
     group->window = AK_WINDOW((uint64_t)id);
     mv_lock(&space.lock);
     int err = map_shared_page(group->window + AK_FRAME_OFFSET, NULL, AK_USER | AK_WRITE, &frame);
@@ -127,7 +169,10 @@ int ros_space_make_window(unsigned id, struct ros_group *group)
         err =
             map_shared_page(group->window + AK_TABLES_OFFSET, NULL, AK_WRITE, &group->tables_page);
     if (!err)
-        err = map_shared_page(group->window + AK_IST_OFFSET, NULL, AK_WRITE, &group->ist_page);
+        err = map_shared_page(group->window + AK_IST_OFFSET, NULL, AK_USER | AK_WRITE,
+                              &group->ist_page);
+    for (uint64_t at = AK_STACK_OFFSET; at < AK_WINDOW_STRIDE && !err; at += PAGE_SIZE)
+        err = map_shared_page(group->window + at, NULL, AK_USER | AK_WRITE, &stack);
     if (!err)
         err = ak_map_page(&space.paging, group->window,
                           ak_page_gpa(&space.memory, space.entry_page), AK_USER | AK_EXECUTE);
@@ -136,7 +181,9 @@ int ros_space_make_window(unsigned id, struct ros_group *group)
                           AK_USER | AK_WRITE);
     mv_unlock(&space.lock);
     group->frame = (struct mv_frame *)frame;
+    group->trap = (struct mv_trap *)(frame + AK_TRAP_OFFSET - AK_FRAME_OFFSET);
     group->slot = (struct mv_slot *)(frame + AK_SLOT_OFFSET - AK_FRAME_OFFSET);
+    group->signals = (struct mv_signals *)(frame + AK_SIGNALS_OFFSET - AK_FRAME_OFFSET);
     return err;
 }
 
@@ -246,6 +293,17 @@ int ros_space_allow_execute(uint64_t start, uint64_t size)
 void ros_space_forbid_execute(uint64_t start, uint64_t size)
 {
     ak_forbid_execute(&space.paging, start, size);
+}
+
+void ros_space_guard(uint64_t start, uint64_t size, bool reads)
+{
+    space.guards = true;
+    ak_guard(&space.paging, start, size, reads); // what cannot be guarded Linux alone forbids
+}
+
+int ros_space_unguard(uint64_t start, uint64_t size)
+{
+    return space.guards ? ak_unguard(&space.paging, start, size) : 0;
 }
 
 int ros_space_merge_range(uint64_t start, uint64_t size, bool executable)

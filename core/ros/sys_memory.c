@@ -17,6 +17,14 @@
 // Highest hint that does not ask for addresses beyond the HRT's 4-level paging.
 #define HINT_END (1ULL << 47)
 
+// Before Linux changes what is mapped in a range: nothing is executable there, nothing guarded.
+// Returns 0 or -ENOMEM.
+static int forget(uint64_t start, uint64_t size)
+{
+    ros_space_forbid_execute(start, size);
+    return ros_space_unguard(start, size);
+}
+
 int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     uint64_t address = args->a[0], size = args->a[1], prot = args->a[2], flags = args->a[3];
@@ -29,11 +37,11 @@ int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args
         args->a[0] = 0;
     }
     if (!range_is_lower_half(fixed ? address : 0, size) || (!fixed && !(prot & PROT_EXEC)))
-        return ros_forward(group, nr, args); // free memory is not executable already
+        return ros_forward(group, nr, args); // free memory is neither executable nor guarded
     ros_space_lock();
-    if (flags & MAP_FIXED)
-        ros_space_forbid_execute(address, size);
-    int64_t result = ros_forward(group, nr, args);
+    int64_t result = flags & MAP_FIXED ? forget(address, size) : 0;
+    if (!result)
+        result = ros_forward(group, nr, args);
     if ((prot & PROT_EXEC) && result != ROS_INTERRUPTED && !sys_failed((uint64_t)result))
         ros_space_allow_execute((uint64_t)result, size); // else it is given on the first fetch
     ros_space_unlock();
@@ -47,10 +55,17 @@ int64_t ros_sys_munmap(struct ros_group *group, uint64_t nr, struct ros_args *ar
     if (!range_is_lower_half(args->a[0], args->a[1]))
         return ros_forward(group, nr, args);
     ros_space_lock();
-    ros_space_forbid_execute(args->a[0], args->a[1]);
-    int64_t result = ros_forward(group, nr, args);
+    int64_t result = forget(args->a[0], args->a[1]);
+    if (!result)
+        result = ros_forward(group, nr, args);
     ros_space_unlock();
     return result;
+}
+
+// True if faults are part of what the program does.
+static bool expects_faults(const struct ros_group *group)
+{
+    return READ_ONCE(group->sighand->action[SIGSEGV].handler) > HANDLER_IGNORE;
 }
 
 int64_t ros_sys_mprotect(struct ros_group *group, uint64_t nr, struct ros_args *args)
@@ -62,12 +77,17 @@ int64_t ros_sys_mprotect(struct ros_group *group, uint64_t nr, struct ros_args *
         return ros_forward(group, nr, args);
     if (args->a[2] & PROT_WRITE)
         rw_restore(start, size);
+    uint64_t prot = args->a[2];
     ros_space_lock();
-    if (!(args->a[2] & PROT_EXEC))
+    int64_t result = ros_space_unguard(start, size);
+    if (!(prot & PROT_EXEC))
         ros_space_forbid_execute(start, size);
-    int64_t result = ros_forward(group, nr, args);
-    if ((args->a[2] & PROT_EXEC) && result == 0)
+    if (!result)
+        result = ros_forward(group, nr, args);
+    if ((prot & PROT_EXEC) && result == 0)
         ros_space_allow_execute(start, size);
+    if (!(prot & PROT_WRITE) && result == 0 && expects_faults(group))
+        ros_space_guard(start, size, prot == PROT_NONE);
     ros_space_unlock();
     return result;
 }
@@ -84,10 +104,11 @@ int64_t ros_sys_mremap(struct ros_group *group, uint64_t nr, struct ros_args *ar
     rw_restore(from, old_size); // jumps to stubs are relative
     ros_space_lock();
     bool executable = ros_space_executable(from);
-    ros_space_forbid_execute(from, old_size);
-    if (fixed)
-        ros_space_forbid_execute(args->a[4], new_size);
-    int64_t result = ros_forward(group, nr, args);
+    int64_t result = forget(from, old_size);
+    if (fixed && !result)
+        result = forget(args->a[4], new_size);
+    if (!result)
+        result = ros_forward(group, nr, args);
     bool moved = result != ROS_INTERRUPTED && !sys_failed((uint64_t)result);
     if (executable)
         ros_space_allow_execute(moved ? (uint64_t)result : from, moved ? new_size : old_size);

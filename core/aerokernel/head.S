@@ -1,0 +1,14 @@
+// The header of the AeroKernel's image (struct ak_image).
+
+    .section .head, "a", @progbits
+    .quad 0x314c4e4b4f524541
+    .quad ak_on_fault, ak_on_call
+    .quad ak_text_end, ak_data_end, ak_bss_end
+    .quad 0, 0
+    // Extended state: all components in their initial state, the control words as Linux sets them.
+    .word 0x37f
+    .org 64 + 24
+    .long 0x1f80
+    .org 64 + 576
+
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,40 @@
+// The AeroKernel's image: what of it is C. It is linked at AK_KERNEL as a program of its own,
+// carried by the core as bytes, and copied into guest memory.
+#ifndef MV_AEROKERNEL_IMAGE_H
+#define MV_AEROKERNEL_IMAGE_H
+
+#include "abi/frame.h"
+#include "base/types.h"
+
+#define AK_IMAGE_MAGIC 0x314c4e4b4f524541ULL // "AEROKNL1"
+
+// The header, at AK_KERNEL.
+struct ak_image {
+    uint64_t magic;
+    uint64_t on_fault, on_call;           // addresses of ak_on_fault() and ak_on_call()
+    uint64_t text_end, data_end, bss_end; // addresses: what may be executed, what the file holds,
+                                          // what it needs
+    uint64_t reserved[2];
+    char initial_xsave[576]; // extended state of a fresh program, in the XSAVE format
+};
+
+// Functions below run in the HRT, on the AeroKernel's stack of a virtual CPU, when the program's
+// state is in mv_trap.state. They return true if the event is answered: the mv_frame has the state
+// to go on with, mv_trap.next what the program blocks. On false the ROS answers it.
+
+// A page fault. window: of the virtual CPU.
+bool ak_on_fault(char *window);
+// A system call whose route is MV_ROUTE_LOCAL.
+bool ak_on_call(char *window);
+
+static inline struct mv_frame *ak_frame(char *window)
+{
+    return (struct mv_frame *)(window + AK_FRAME_OFFSET);
+}
+
+static inline struct mv_trap *ak_trap(char *window)
+{
+    return (struct mv_trap *)(window + AK_TRAP_OFFSET);
+}
+
+#endif

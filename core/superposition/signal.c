@@ -1,0 +1,203 @@
+// SIGSEGV without leaving the HRT: a fault that Linux is known to answer with the signal enters the
+// program's handler, and the handler's return is answered, by the AeroKernel. Garbage collectors
+// take such faults by the million. Whatever is out of the ordinary is left to the ROS.
+
+#include <asm/unistd.h>
+
+#include "abi/channel.h"
+#include "aerokernel/image.h"
+#include "aerokernel/paging.h"
+#include "base/string.h"
+#include "superposition/sigframe.h"
+
+#define FLAG_TF 0x100ULL
+#define SW_RESERVED 464
+#define NEVER_BLOCKED (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
+// Error code of a page fault: an access to what is present or not, a write, from CPL 3. Other bits
+// mean something that mprotect does not.
+#define ERROR_PRESENT 1ULL
+#define ERROR_WRITE 2ULL
+#define ERROR_USER 4ULL
+enum { VECTOR_PAGE_FAULT = 14, INVALID_OPCODE = 0x06 };
+
+static const struct mv_control *const control = (const struct mv_control *)AK_CONTROL_PAGE;
+
+static const struct mv_signals *signals_of(const char *window)
+{
+    return (const struct mv_signals *)(window + AK_SIGNALS_OFFSET);
+}
+
+static struct sf_xstate xstate_of(const struct mv_signals *signals)
+{
+    uint64_t features = signals->xfeatures;
+    return (struct sf_xstate){.features = features ? features : SF_X87_SSE,
+                              .size = signals->xsave_size};
+}
+
+// Read SIGSEGV's action and the alternate stack. Returns false while the ROS changes them.
+static bool read_action(const struct mv_signals *signals, struct ros_sigaction *action,
+                        stack_t *altstack)
+{
+    uint32_t version = __atomic_load_n(&signals->version, __ATOMIC_ACQUIRE);
+    *action = signals->segv;
+    *altstack = signals->altstack;
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return version % 2 == 0 && READ_ONCE(signals->version) == version;
+}
+
+// What the program's mask becomes while the handler runs is kept here only for signals that
+// instructions raise; the others are the partner's, and a handler that blocks more of them than are
+// blocked is the ROS's affair. Returns false for such.
+static bool block(const struct mv_signals *signals, const struct ros_sigaction *action,
+                  uint32_t *blocked_sync)
+{
+    ros_sigset added = action->mask & ~NEVER_BLOCKED;
+    if (!(action->flags & SA_NODEFER))
+        added |= SIGBIT(SIGSEGV);
+    if (*blocked_sync & SIGBIT(SIGSEGV) || added & ~ROS_SYNC_SIGNALS & ~signals->mask)
+        return false;
+    *blocked_sync |= (uint32_t)(added & ROS_SYNC_SIGNALS);
+    return true;
+}
+
+static void save_xstate(char *image, const struct mv_signals *signals, const struct sf_xstate *x)
+{
+    uint64_t *header = (uint64_t *)(image + SF_XSTATE_BV);
+    if (signals->xfeatures) {
+        memset(header, 0, SF_HEADER_BYTES);
+        __asm__ volatile("xsave64 (%0)"
+                         :
+                         : "r"(image), "a"((uint32_t)x->features),
+                           "d"((uint32_t)(x->features >> 32))
+                         : "memory");
+        *header |= SF_X87_SSE; // as Linux says it, whatever was in use
+    } else {
+        __asm__ volatile("fxsave64 (%0)" : : "r"(image) : "memory");
+    }
+    sf_mark_xstate(image, x);
+}
+
+static bool raise_segv(char *window)
+{
+    const struct mv_signals *signals = signals_of(window);
+    struct mv_trap *trap = ak_trap(window);
+    struct sf_xstate x = xstate_of(signals);
+    struct ros_sigaction action;
+    stack_t altstack;
+    struct sf_place place;
+    if (!read_action(signals, &action, &altstack) || action.handler <= HANDLER_IGNORE ||
+        action.flags & SA_RESETHAND || altstack.ss_flags & (int)SS_AUTODISARM ||
+        trap->state.rflags & FLAG_TF)
+        return false;
+    ros_sigset mask = signals->mask | trap->word.blocked_sync;
+    uint32_t blocked_sync = trap->word.blocked_sync;
+    if (!block(signals, &action, &blocked_sync) ||
+        !sf_find_place(trap->state.rsp, &action, &altstack, &x, &place))
+        return false;
+    uint64_t size = place.fpstate + x.size + SF_MAGIC2_BYTES - place.frame;
+    if (!range_is_lower_half(place.frame, size))
+        return false;
+
+    bool present = trap->error & ERROR_PRESENT;
+    struct ros_signal signal = {.info = {.si_signo = SIGSEGV, .si_code = SEGV_ACCERR},
+                                .trapno = VECTOR_PAGE_FAULT,
+                                .error = ERROR_USER | (trap->error & ERROR_WRITE) |
+                                         (present ? ERROR_PRESENT : 0),
+                                .cr2 = trap->cr2};
+    signal.info.si_addr = (void *)trap->cr2;
+    save_xstate((char *)place.fpstate, signals, &x);
+    sf_fill((struct sf_frame *)place.frame, &trap->state, &signal, &action, &altstack, mask,
+            place.fpstate);
+    struct mv_frame *frame = ak_frame(window);
+    memcpy(frame, &trap->state, MV_FRAME_STATE_BYTES);
+    sf_enter(frame, &action, SIGSEGV, place.frame);
+    trap->next = (struct mv_trap_word){.active = MV_TRAP_RESET, .blocked_sync = blocked_sync};
+    return true;
+}
+
+// Load the extended state of a frame that is as we, or Linux, have made it. What is wrong with its
+// contents the processor finds out.
+static bool load_xstate(const struct mv_signals *signals, uint64_t fpstate)
+{
+    struct sf_xstate x = xstate_of(signals);
+    const char *image = (const char *)fpstate;
+    struct _fpx_sw_bytes sw;
+    uint32_t magic2;
+    if (!fpstate || fpstate % SF_XSTATE_ALIGN ||
+        !range_is_lower_half(fpstate, x.size + SF_MAGIC2_BYTES))
+        return false;
+    memcpy(&sw, image + SW_RESERVED, sizeof(sw));
+    memcpy(&magic2, image + x.size, sizeof(magic2));
+    if (sw.magic1 != FP_XSTATE_MAGIC1 || magic2 != FP_XSTATE_MAGIC2 || sw.xstate_size != x.size ||
+        sw.xfeatures != x.features)
+        return false;
+    if (signals->xfeatures)
+        __asm__ volatile("xrstor64 (%0)"
+                         :
+                         : "r"(image), "a"((uint32_t)x.features), "d"((uint32_t)(x.features >> 32))
+                         : "memory");
+    else
+        __asm__ volatile("fxrstor64 (%0)" : : "r"(image) : "memory");
+    return true;
+}
+
+static bool same_stack(const stack_t *a, const stack_t *b)
+{
+    return a->ss_sp == b->ss_sp && a->ss_size == b->ss_size && a->ss_flags == b->ss_flags;
+}
+
+static bool sigreturn(char *window)
+{
+    const struct mv_signals *signals = signals_of(window);
+    struct mv_trap *trap = ak_trap(window);
+    struct mv_frame state = trap->state;
+    uint64_t at = state.rsp - sizeof(uint64_t);
+    struct ros_sigaction action;
+    stack_t altstack;
+    if (!range_is_lower_half(at, sizeof(struct sf_frame)) ||
+        !read_action(signals, &action, &altstack) || READ_ONCE(signals->pending_sync))
+        return false;
+    const struct sf_frame *frame = (const struct sf_frame *)at;
+    ros_sigset mask = frame->uc.uc_sigmask & ~NEVER_BLOCKED;
+    if ((mask & ~ROS_SYNC_SIGNALS) != signals->mask || !same_stack(&frame->uc.uc_stack, &altstack))
+        return false;
+    sf_state_from_context(&state, &frame->uc.uc_mcontext);
+    // Behind a rewritten SYSCALL, whose jump continues in its stub, stands an invalid opcode.
+    if (state.rip >= TASK_END || *(const uint8_t *)state.rip == INVALID_OPCODE ||
+        state.rflags & FLAG_TF || !load_xstate(signals, (uint64_t)frame->uc.uc_mcontext.fpstate))
+        return false;
+    memcpy(ak_frame(window), &state, MV_FRAME_STATE_BYTES);
+    trap->next = (struct mv_trap_word){.active = MV_TRAP_NONE,
+                                       .blocked_sync = (uint32_t)(mask & ROS_SYNC_SIGNALS)};
+    return true;
+}
+
+bool ak_on_call(char *window)
+{
+    const struct mv_trap *trap = ak_trap(window);
+    return (uint32_t)trap->state.rax == __NR_rt_sigreturn && !READ_ONCE(trap->attention) &&
+           sigreturn(window);
+}
+
+// The page tables as the HRT sees them.
+static struct ak_paging tables(struct ak_memory *view)
+{
+    *view = (struct ak_memory){.host = (char *)AK_MEMORY_VIEW,
+                               .gpa = control->tables.memory,
+                               .size = control->tables.memory_size,
+                               .used = control->tables.memory_size};
+    return (struct ak_paging){
+        .memory = view, .root = (uint64_t *)(AK_MEMORY_VIEW + control->tables.root - view->gpa)};
+}
+
+bool ak_on_fault(char *window)
+{
+    const struct mv_trap *trap = ak_trap(window);
+    uint64_t address = trap->cr2;
+    if (READ_ONCE(trap->attention) || address >= TASK_END ||
+        trap->error & ~(ERROR_PRESENT | ERROR_WRITE | ERROR_USER))
+        return false;
+    struct ak_memory view;
+    struct ak_paging paging = tables(&view);
+    return ak_is_guarded(&paging, address, trap->error & ERROR_WRITE) && raise_segv(window);
+}
