@@ -286,13 +286,14 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Compile a program of tests/guests; flags such as "-static" make variants."""
     directory = Path(BUILT_GUESTS) if BUILT_GUESTS else tmp_path_factory.mktemp("guests")
 
-    def build(name: str, *flags: str) -> str:
+    def build(name: str, *flags: str, libraries: Sequence[str] = ()) -> str:
         target = directory / "".join([name, *flags]).replace("/", "_")
         if not target.exists():
             source = str(GUESTS / f"{name}.c")
             warnings = ["-Wall", "-Wextra", "-Werror"]
             command = ["cc", "-std=gnu17", "-O2", *warnings, "-pthread", *flags]
-            subprocess.run([*command, "-o", str(target), source, "-lm"], check=True)
+            command += ["-o", str(target), source, *libraries, "-lm"]
+            subprocess.run(command, check=True)
         return str(target)
 
     return build

@@ -53,6 +53,8 @@ struct mv_control {
     struct {
         uint64_t root, memory, memory_size; // guest physical: root table; the AeroKernel's memory
     } tables;
+    uint32_t vcpus;               // virtual CPUs that have been made
+    uint64_t tsc_hz, ns_per_tick; // of the time-stamp counter; ns as a 32.32 fixed-point number
 };
 #endif
 

@@ -12,7 +12,8 @@
 //              + 0x2000   doorbell: no memory behind it user, write (an exit)
 //              + 0x3000   GDT and TSS                   supervisor
 //              + 0x4000   IST stacks                    user, read, write
-//              + 0x5000   the AeroKernel's stack        user, read, write
+//              + 0x5000   struct ak_local (kernel.h)    user, read, write
+//              + 0x6000   the AeroKernel's stack        user, read, write
 //   AK_KERNEL             the AeroKernel's image        user
 //   AK_MEMORY_VIEW        the memory that page tables and all of these are made of; user, read; at
 //                         ring 0 also write
@@ -33,7 +34,8 @@
 #define AK_DOORBELL_OFFSET 0x2000
 #define AK_TABLES_OFFSET 0x3000
 #define AK_IST_OFFSET 0x4000
-#define AK_STACK_OFFSET 0x5000
+#define AK_CPU_OFFSET 0x5000
+#define AK_STACK_OFFSET 0x6000
 #define AK_KERNEL (AK_BASE + 0x4000000)
 #define AK_MEMORY_VIEW (AK_BASE + 0x8000000)
 
@@ -101,6 +103,15 @@
 #define AK_IMAGE_ON_FAULT 8
 #define AK_IMAGE_ON_CALL 16
 #define AK_IMAGE_INITIAL_XSAVE 64
+#define AK_IMAGE_API 1024
+
+// A system call that Linux does not have: the ROS side of the AeroKernel's interface. The first
+// argument says what is wanted.
+#define MV_NR_AEROKERNEL 0x4d564b
+#define MV_AEROKERNEL_ATTACH 0  // version: 0, -EPROTONOSUPPORT, -ENOTSUP
+#define MV_AEROKERNEL_PREPARE 1 // start, size: translate the range by pages; 0, -EINVAL, -ENOMEM
+#define MV_AEROKERNEL_DROP 2    // start, size: all processors forget what they know of the range
+#define MV_AEROKERNEL_VERSION 1
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>

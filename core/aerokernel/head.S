@@ -1,5 +1,7 @@
 // The header of the AeroKernel's image (struct ak_image).
 
+#include "abi/frame.h"
+
     .section .head, "a", @progbits
     .quad 0x314c4e4b4f524541
     .quad ak_on_fault, ak_on_call
@@ -9,6 +11,8 @@
     .word 0x37f
     .org 64 + 24
     .long 0x1f80
-    .org 64 + 576
+    .org AK_IMAGE_API
+#define AK_API(name) .quad name;
+#include "aerokernel/api.h"
 
     .section .note.GNU-stack, "", @progbits

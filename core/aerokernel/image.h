@@ -16,6 +16,8 @@ struct ak_image {
                                           // what it needs
     uint64_t reserved[2];
     char initial_xsave[576]; // extended state of a fresh program, in the XSAVE format
+    char padding[AK_IMAGE_API - AK_IMAGE_INITIAL_XSAVE - 576];
+    uint64_t api[]; // addresses of the functions of api.h, in its order
 };
 
 // Functions below run in the HRT, on the AeroKernel's stack of a virtual CPU, when the program's

@@ -4,13 +4,15 @@
 
 // Intel SDM volume 3, 4.5. Accessed and dirty are set from the beginning, so that neither the
 // processor nor KVM ever writes to the tables.
-#define PTE_PRESENT (1ULL << 0)
-#define PTE_WRITE (1ULL << 1)
+#define PTE_PRESENT AK_PTE_PRESENT
+#define PTE_WRITE AK_PTE_WRITE
 #define PTE_USER (1ULL << 2)
 #define PTE_ACCESSED (1ULL << 5)
 #define PTE_DIRTY (1ULL << 6)
 #define PTE_LARGE (1ULL << 7)
 #define PTE_GUARDED (1ULL << 9) // ours: Linux forbids what the entry forbids
+// Entries that translate, or would if they were not guarded or claimed.
+#define PTE_MAPPED (PTE_PRESENT | PTE_GUARDED | AK_PTE_CLAIMED)
 #define PTE_NX (1ULL << 63)
 #define PTE_ADDRESS 0x000ffffffffff000ULL
 #define TABLE_BITS (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
@@ -54,7 +56,7 @@ static uint64_t *entry_at(const struct ak_paging *paging, uint64_t va, int shift
     uint64_t *table = paging->root;
     for (int s = SHIFT_ROOT; s > shift; s -= 9) {
         uint64_t *entry = &table[va >> s & (ENTRIES - 1)];
-        if (!(*entry & (PTE_PRESENT | PTE_GUARDED))) {
+        if (!(*entry & PTE_MAPPED)) {
             void *page = make ? ak_page_alloc(paging->memory) : NULL;
             if (!page)
                 return NULL;
@@ -106,7 +108,7 @@ static uint64_t *leaf_of(const struct ak_paging *paging, uint64_t va)
     uint64_t *entry = entry_at(paging, va, SHIFT_DIRECTORY, false);
     if (entry && (*entry & PTE_PRESENT) && !(*entry & PTE_LARGE))
         entry = entry_at(paging, va, SHIFT_PAGE, false);
-    return entry && (*entry & (PTE_PRESENT | PTE_GUARDED)) ? entry : NULL;
+    return entry && (*entry & PTE_MAPPED) ? entry : NULL;
 }
 
 bool ak_is_executable(const struct ak_paging *paging, uint64_t va)
@@ -115,11 +117,28 @@ bool ak_is_executable(const struct ak_paging *paging, uint64_t va)
     return leaf && !(*leaf & PTE_NX);
 }
 
-bool ak_is_guarded(const struct ak_paging *paging, uint64_t va, bool write)
+bool ak_leaf(const struct ak_paging *paging, uint64_t va, uint64_t *ret)
 {
     const uint64_t *leaf = leaf_of(paging, va);
-    uint64_t entry = leaf ? READ_ONCE(*leaf) : 0;
-    return (entry & PTE_GUARDED) && (write || !(entry & PTE_PRESENT));
+    *ret = leaf ? READ_ONCE(*leaf) : 0;
+    return leaf != NULL;
+}
+
+static bool forbids(const struct ak_paging *paging, uint64_t va, bool write, uint64_t why)
+{
+    uint64_t leaf;
+    return ak_leaf(paging, va, &leaf) && (leaf & why) &&
+           !(leaf & (write ? PTE_WRITE : PTE_PRESENT));
+}
+
+bool ak_is_guarded(const struct ak_paging *paging, uint64_t va, bool write)
+{
+    return forbids(paging, va, write, PTE_GUARDED);
+}
+
+bool ak_is_claimed(const struct ak_paging *paging, uint64_t va, bool write)
+{
+    return forbids(paging, va, write, AK_PTE_CLAIMED);
 }
 
 // Replace a 2 MiB leaf by a table of pages with the same translation.
@@ -161,19 +180,19 @@ static uint64_t guard_all(uint64_t leaf)
 
 static uint64_t unguarded(uint64_t leaf)
 {
-    return leaf & PTE_GUARDED ? (leaf & ~PTE_GUARDED) | PTE_WRITE | PTE_PRESENT : leaf;
+    const uint64_t ours = PTE_GUARDED | AK_PTE_CLAIMED;
+    return leaf & ours ? (leaf & ~ours) | PTE_WRITE | PTE_PRESENT : leaf;
 }
 
 // Change the leaves of [va, va+size), splitting large ones of which only a part changes.
 static int change_leaves(struct ak_paging *paging, uint64_t va, uint64_t size, change *to)
 {
-    const uint64_t leaf = PTE_PRESENT | PTE_GUARDED;
     uint64_t end = ALIGN_UP(va + size, PAGE_SIZE);
     for (va = ALIGN_DOWN(va, PAGE_SIZE); va < end;) {
         uint64_t next = MIN(end, ALIGN_DOWN(va, LEAF_SIZE) + LEAF_SIZE);
         uint64_t *directory = entry_at(paging, va, SHIFT_DIRECTORY, false);
         uint64_t old = directory ? READ_ONCE(*directory) : 0;
-        if (!(old & leaf) || ((old & PTE_LARGE) && to(old) == old)) {
+        if (!(old & PTE_MAPPED) || ((old & PTE_LARGE) && to(old) == old)) {
             va = next;
             continue;
         }
@@ -192,8 +211,12 @@ static int change_leaves(struct ak_paging *paging, uint64_t va, uint64_t size, c
             return -EINVAL;
         for (; va < next; va += PAGE_SIZE) {
             uint64_t *entry = &table[va >> SHIFT_PAGE & (ENTRIES - 1)];
-            if (*entry & leaf)
-                WRITE_ONCE(*entry, to(*entry));
+            uint64_t before = READ_ONCE(*entry);
+            // The processor sets bits meanwhile, and at ring 0 the program may.
+            while ((before & PTE_MAPPED) &&
+                   !__atomic_compare_exchange_n(entry, &before, to(before), false, __ATOMIC_RELAXED,
+                                                __ATOMIC_RELAXED))
+                ;
         }
     }
     return 0;
@@ -207,6 +230,28 @@ int ak_allow_execute(struct ak_paging *paging, uint64_t va, uint64_t size)
 void ak_forbid_execute(struct ak_paging *paging, uint64_t va, uint64_t size)
 {
     change_leaves(paging, va, size, forbid_execute);
+}
+
+int ak_split(struct ak_paging *paging, uint64_t va, uint64_t size)
+{
+    for (uint64_t end = va + size; va < end; va = ALIGN_DOWN(va, LEAF_SIZE) + LEAF_SIZE) {
+        uint64_t *directory = entry_at(paging, va, SHIFT_DIRECTORY, false);
+        if (!directory || !(*directory & PTE_MAPPED))
+            return -EINVAL;
+        int err = *directory & PTE_LARGE ? split(paging, directory) : 0;
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+uint64_t *ak_page_leaf(const struct ak_paging *paging, uint64_t va)
+{
+    uint64_t *entry = entry_at(paging, va, SHIFT_DIRECTORY, false);
+    if (!entry || !(*entry & PTE_PRESENT) || (*entry & PTE_LARGE))
+        return NULL;
+    entry = entry_at(paging, va, SHIFT_PAGE, false);
+    return entry && (*entry & PTE_MAPPED) ? entry : NULL;
 }
 
 int ak_guard(struct ak_paging *paging, uint64_t va, uint64_t size, bool reads)

@@ -58,4 +58,24 @@ int ak_unguard(struct ak_paging *paging, uint64_t va, uint64_t size);
 // True if va is guarded against such an access.
 bool ak_is_guarded(const struct ak_paging *paging, uint64_t va, bool write);
 
+// Have [va, va+size), all of it mapped, translated page by page.
+int ak_split(struct ak_paging *paging, uint64_t va, uint64_t size);
+
+// The leaf that translates va, large or not, or would if it were not guarded or claimed. Returns
+// false if there is none.
+bool ak_leaf(const struct ak_paging *paging, uint64_t va, uint64_t *ret);
+
+// True if the entry is claimed and forbids such an access.
+bool ak_is_claimed(const struct ak_paging *paging, uint64_t va, bool write);
+
+// The entry of the page that va is in, or NULL if none translates it page by page. Others may
+// change it at the same time, the processor among them.
+uint64_t *ak_page_leaf(const struct ak_paging *paging, uint64_t va);
+
+// Bits of an entry that programs' own protection uses: while it is claimed, what it forbids is
+// theirs.
+#define AK_PTE_PRESENT (1ULL << 0)
+#define AK_PTE_WRITE (1ULL << 1)
+#define AK_PTE_CLAIMED (1ULL << 10)
+
 #endif

@@ -132,6 +132,7 @@ static int make_group(struct ros_group **ret)
         return err;
     pool.groups[pool.count] = group;
     __atomic_store_n(&pool.count, pool.count + 1, __ATOMIC_RELEASE);
+    WRITE_ONCE(ros_space_control()->vcpus, pool.count);
     if (ros_stats())
         ros_stats_add(&ros_stats()->vcpus, 1);
     *ret = group;
@@ -152,6 +153,7 @@ int ros_group_acquire(struct ros_group **ret)
         err = make_vcpu(group);
     if (!err) {
         group->busy = GROUP_BUSY;
+        memset(group->cpu_page, 0, PAGE_SIZE); // the AeroKernel's data of a thread that has ended
         if (ros_stats()) {
             ros_stats_add(&ros_stats()->groups, 1);
             ros_stats_groups(ros_groups_alive());
@@ -203,8 +205,10 @@ void ros_groups_after_fork(struct ros_group *self)
     for (unsigned i = 0; i < pool.count; i++) {
         struct ros_group *group = pool.groups[i];
         hvm_vcpu_close(&group->vcpu);
-        if (group != self)
-            group->busy = GROUP_FREE;
+        if (group == self)
+            continue;
+        group->busy = GROUP_FREE;
+        memset(group->cpu_page, 0, PAGE_SIZE);
     }
 }
 

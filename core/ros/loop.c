@@ -190,6 +190,18 @@ static void raise_or_go_on(struct ros_group *group, int sig, const struct ros_si
         ros_signal_force(group, signal);
 }
 
+// True if the AeroKernel itself has to see such a fault, since the program may have a handler
+// there, and will if the instruction is tried again: the guard had not been set when Linux refused
+// it.
+static bool is_guarded_by_now(const struct ros_signal *signal)
+{
+    enum { ERROR_WRITE = 2 };
+    if (!ros_space_is_attached() || signal->info.si_signo != SIGSEGV ||
+        signal->info.si_code != SEGV_ACCERR)
+        return false;
+    return ros_space_is_guarded((uint64_t)signal->info.si_addr, signal->error & ERROR_WRITE);
+}
+
 // The program's next instruction could not be executed in the HRT: Linux does it, or says why not.
 static void replicate(struct ros_group *group)
 {
@@ -203,6 +215,8 @@ static void replicate(struct ros_group *group)
     int sig = ros_replicate(group, &signal);
     ros_trace(&(struct ros_event){.kind = MV_TRACE_REPLICATION, .result = sig, .a = {0, rip}},
               begin);
+    if (sig && is_guarded_by_now(&signal))
+        sig = 0;
     raise_or_go_on(group, sig, &signal);
 }
 
@@ -214,8 +228,18 @@ static bool linux_maps(uint64_t address)
 
 // A page fault that the page tables gave, not Linux: memory not merged yet, or not executable as
 // far as we know.
-static void page_fault(struct ros_group *group, uint64_t address)
+static void page_fault(struct ros_group *group, uint64_t error, uint64_t address)
 {
+    bool write = error & 2;
+    if (address < TASK_END && ros_space_is_claimed(address, write)) { // Linux would allow it
+        struct ros_signal segv = {.info = {.si_signo = SIGSEGV, .si_code = SEGV_ACCERR},
+                                  .trapno = VECTOR_PF,
+                                  .error = (error & 3) | 4,
+                                  .cr2 = address};
+        segv.info.si_addr = (void *)address;
+        raise_or_go_on(group, SIGSEGV, &segv);
+        return;
+    }
     if (address < TASK_END && !ros_space_covers(address) && linux_maps(address)) {
         int err = ros_space_merge(address);
         if (!err)
@@ -313,7 +337,7 @@ static void event_handed_over(struct ros_group *group)
         rdtsc());
     if (place_of(group, rip) != IN_PROGRAM) // the AeroKernel itself does nothing that may fault
         substrate_failed(group, "exception in the AeroKernel", VECTOR_PF);
-    page_fault(group, cr2);
+    page_fault(group, error, cr2);
 }
 
 static void exception(struct ros_group *group)

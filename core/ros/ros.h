@@ -57,7 +57,7 @@ struct ros_group {
     uint64_t rights;          // pollers with the same number may act for the group; 0: none may
     uint64_t rewrite;         // address behind a SYSCALL that the partner shall rewrite, or 0
     struct poller *poller;    // not NULL: this is no group but the memory of a poller
-    char *tables_page, *ist_page;
+    char *tables_page, *ist_page, *cpu_page;
     uint64_t window;
     uint64_t fs_base, gs_base; // the program's, as last loaded by ROS_LOAD or read
     enum ros_resume resume;
@@ -175,6 +175,15 @@ int ros_space_unguard(uint64_t start, uint64_t size);
 // With the lock held: forbid or allow execution of a range.
 void ros_space_forbid_execute(uint64_t start, uint64_t size);
 int ros_space_allow_execute(uint64_t start, uint64_t size);
+// The program uses the AeroKernel's interface: it may claim pages, and expects faults.
+void ros_space_attach(void);
+bool ros_space_is_attached(void);
+// True if the HRT's tables, too, forbid such an access, once changes under way are done.
+bool ros_space_is_guarded(uint64_t address, bool write);
+// Merge a range and have it translated page by page. Returns 0, -ENOMEM, -ENOSPC or -EFAULT.
+int ros_space_split(uint64_t start, uint64_t size);
+// True if the program has claimed the page of the address against such an access.
+bool ros_space_is_claimed(uint64_t address, bool write);
 // The number of windows, each a slot.
 unsigned ros_space_windows(void);
 // Map all windows in other page tables, to measure what that takes. Returns 0 or -ENOMEM.
@@ -238,7 +247,7 @@ ros_handler ros_sys_mmap, ros_sys_munmap, ros_sys_mprotect, ros_sys_mremap, ros_
     ros_sys_execve, ros_sys_execveat, ros_sys_exit, ros_sys_exit_group, ros_sys_arch_prctl,
     ros_sys_prctl, ros_sys_seccomp, ros_sys_close, ros_sys_close_range, ros_sys_dup2, ros_sys_fcntl,
     ros_sys_path, ros_sys_path_at, ros_sys_readlink, ros_sys_readlinkat, ros_sys_absent,
-    ros_sys_forbidden, ros_sys_unshare, ros_sys_setns, ros_sys_sigpending;
+    ros_sys_forbidden, ros_sys_aerokernel, ros_sys_unshare, ros_sys_setns, ros_sys_sigpending;
 
 // signal.c -----------------------------------------------------------------------------------
 

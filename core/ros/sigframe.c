@@ -16,7 +16,8 @@ static struct sf_xstate xstate(void)
 {
     uint64_t features = ros.hvm.limits.xcr0;
     return (struct sf_xstate){.features = features ? features : SF_X87_SSE,
-                              .size = ros.hvm.limits.xsave_size};
+                              .size = ros.hvm.limits.xsave_size,
+                              .fxsave_only = !features};
 }
 
 // Say which components the image holds. Where SSE is in its initial state it is written out: KVM

@@ -35,7 +35,8 @@ static struct {
     char *entry_page, *idt_page;
     struct mv_control *control;
     uint64_t kernel_end; // guest virtual: where the AeroKernel's code ends
-    bool guards;         // some leaves are guarded, or have been
+    bool guards;         // some leaves are guarded or claimed, or have been
+    bool attached;       // the program uses the AeroKernel's interface
     unsigned count;
     uint64_t bytes;    // sum of the windows' sizes
     uint64_t gpa_next; // guest physical space is handed out upwards from here
@@ -171,6 +172,9 @@ int ros_space_make_window(unsigned id, struct ros_group *group)
     if (!err)
         err = map_shared_page(group->window + AK_IST_OFFSET, NULL, AK_USER | AK_WRITE,
                               &group->ist_page);
+    if (!err)
+        err = map_shared_page(group->window + AK_CPU_OFFSET, NULL, AK_USER | AK_WRITE,
+                              &group->cpu_page);
     for (uint64_t at = AK_STACK_OFFSET; at < AK_WINDOW_STRIDE && !err; at += PAGE_SIZE)
         err = map_shared_page(group->window + at, NULL, AK_USER | AK_WRITE, &stack);
     if (!err)
@@ -306,14 +310,56 @@ int ros_space_unguard(uint64_t start, uint64_t size)
     return space.guards ? ak_unguard(&space.paging, start, size) : 0;
 }
 
+void ros_space_attach(void)
+{
+    space.attached = true;
+}
+
+bool ros_space_is_attached(void)
+{
+    return space.attached;
+}
+
+static int merge_all(uint64_t start, uint64_t size)
+{
+    int err = 0;
+    for (uint64_t at = start; at < start + size && !err; at = ALIGN_DOWN(at, LEAF_SIZE) + LEAF_SIZE)
+        err = merge(at);
+    return err;
+}
+
+int ros_space_split(uint64_t start, uint64_t size)
+{
+    mv_lock(&space.lock);
+    int err = merge_all(start, size);
+    if (!err)
+        err = ak_split(&space.paging, start, size);
+    space.guards = true;
+    mv_unlock(&space.lock);
+    return err;
+}
+
+bool ros_space_is_guarded(uint64_t address, bool write)
+{
+    mv_lock(&space.lock);
+    bool guarded = ak_is_guarded(&space.paging, address, write);
+    mv_unlock(&space.lock);
+    return guarded;
+}
+
+bool ros_space_is_claimed(uint64_t address, bool write)
+{
+    return ak_is_claimed(&space.paging, address, write);
+}
+
 int ros_space_merge_range(uint64_t start, uint64_t size, bool executable)
 {
     int err = 0;
     mv_lock(&space.lock);
     if (executable)
         err = ros_space_allow_execute(start, size);
-    for (uint64_t at = start; at < start + size && !err; at = ALIGN_DOWN(at, LEAF_SIZE) + LEAF_SIZE)
-        err = merge(at);
+    if (!err)
+        err = merge_all(start, size);
     mv_unlock(&space.lock);
     return err;
 }

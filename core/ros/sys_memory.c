@@ -65,7 +65,8 @@ int64_t ros_sys_munmap(struct ros_group *group, uint64_t nr, struct ros_args *ar
 // True if faults are part of what the program does.
 static bool expects_faults(const struct ros_group *group)
 {
-    return READ_ONCE(group->sighand->action[SIGSEGV].handler) > HANDLER_IGNORE;
+    return READ_ONCE(group->sighand->action[SIGSEGV].handler) > HANDLER_IGNORE ||
+           ros_space_is_attached();
 }
 
 int64_t ros_sys_mprotect(struct ros_group *group, uint64_t nr, struct ros_args *args)

@@ -69,6 +69,8 @@ static ros_handler *const handlers[] = {
 int64_t ros_call(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     ros_handler *handler = nr < ARRAY_SIZE(handlers) ? handlers[nr] : NULL;
+    if (nr == MV_NR_AEROKERNEL)
+        handler = ros_sys_aerokernel;
     return handler ? handler(group, nr, args) : ros_forward(group, nr, args);
 }
 

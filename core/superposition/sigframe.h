@@ -22,6 +22,7 @@ enum { SF_XSTATE_ALIGN = 64 };
 // The extended state as frames have it: components, and bytes in the standard XSAVE format.
 struct sf_xstate {
     uint64_t features, size;
+    bool fxsave_only; // there is no XSAVE
 };
 
 // Where a frame goes.

@@ -2,13 +2,14 @@
 // program's handler, and the handler's return is answered, by the AeroKernel. Garbage collectors
 // take such faults by the million. Whatever is out of the ordinary is left to the ROS.
 
+#include "superposition/signal.h"
+
 #include <asm/unistd.h>
 
-#include "abi/channel.h"
 #include "aerokernel/image.h"
+#include "aerokernel/kernel.h"
 #include "aerokernel/paging.h"
 #include "base/string.h"
-#include "superposition/sigframe.h"
 
 #define FLAG_TF 0x100ULL
 #define SW_RESERVED 464
@@ -20,18 +21,18 @@
 #define ERROR_USER 4ULL
 enum { VECTOR_PAGE_FAULT = 14, INVALID_OPCODE = 0x06 };
 
-static const struct mv_control *const control = (const struct mv_control *)AK_CONTROL_PAGE;
-
 static const struct mv_signals *signals_of(const char *window)
 {
     return (const struct mv_signals *)(window + AK_SIGNALS_OFFSET);
 }
 
-static struct sf_xstate xstate_of(const struct mv_signals *signals)
+struct sf_xstate ak_xstate(const char *window)
 {
+    const struct mv_signals *signals = signals_of(window);
     uint64_t features = signals->xfeatures;
     return (struct sf_xstate){.features = features ? features : SF_X87_SSE,
-                              .size = signals->xsave_size};
+                              .size = signals->xsave_size,
+                              .fxsave_only = !features};
 }
 
 // Read SIGSEGV's action and the alternate stack. Returns false while the ROS changes them.
@@ -60,28 +61,38 @@ static bool block(const struct mv_signals *signals, const struct ros_sigaction *
     return true;
 }
 
-static void save_xstate(char *image, const struct mv_signals *signals, const struct sf_xstate *x)
+void ak_xsave(char *image, const struct sf_xstate *x)
 {
     uint64_t *header = (uint64_t *)(image + SF_XSTATE_BV);
-    if (signals->xfeatures) {
+    if (!x->fxsave_only) {
         memset(header, 0, SF_HEADER_BYTES);
         __asm__ volatile("xsave64 (%0)"
                          :
                          : "r"(image), "a"((uint32_t)x->features),
                            "d"((uint32_t)(x->features >> 32))
                          : "memory");
-        *header |= SF_X87_SSE; // as Linux says it, whatever was in use
     } else {
         __asm__ volatile("fxsave64 (%0)" : : "r"(image) : "memory");
     }
-    sf_mark_xstate(image, x);
 }
 
-static bool raise_segv(char *window)
+void ak_xrstor(const char *image, const struct sf_xstate *x)
+{
+    if (!x->fxsave_only)
+        __asm__ volatile("xrstor64 (%0)"
+                         :
+                         : "r"(image), "a"((uint32_t)x->features),
+                           "d"((uint32_t)(x->features >> 32))
+                         : "memory");
+    else
+        __asm__ volatile("fxrstor64 (%0)" : : "r"(image) : "memory");
+}
+
+bool ak_raise_segv(char *window)
 {
     const struct mv_signals *signals = signals_of(window);
     struct mv_trap *trap = ak_trap(window);
-    struct sf_xstate x = xstate_of(signals);
+    struct sf_xstate x = ak_xstate(window);
     struct ros_sigaction action;
     stack_t altstack;
     struct sf_place place;
@@ -105,7 +116,11 @@ static bool raise_segv(char *window)
                                          (present ? ERROR_PRESENT : 0),
                                 .cr2 = trap->cr2};
     signal.info.si_addr = (void *)trap->cr2;
-    save_xstate((char *)place.fpstate, signals, &x);
+    char *image = (char *)place.fpstate;
+    ak_xsave(image, &x);
+    if (!x.fxsave_only)
+        *(uint64_t *)(image + SF_XSTATE_BV) |= SF_X87_SSE; // as Linux says it, used or not
+    sf_mark_xstate(image, &x);
     sf_fill((struct sf_frame *)place.frame, &trap->state, &signal, &action, &altstack, mask,
             place.fpstate);
     struct mv_frame *frame = ak_frame(window);
@@ -117,9 +132,9 @@ static bool raise_segv(char *window)
 
 // Load the extended state of a frame that is as we, or Linux, have made it. What is wrong with its
 // contents the processor finds out.
-static bool load_xstate(const struct mv_signals *signals, uint64_t fpstate)
+static bool load_xstate(const char *window, uint64_t fpstate)
 {
-    struct sf_xstate x = xstate_of(signals);
+    struct sf_xstate x = ak_xstate(window);
     const char *image = (const char *)fpstate;
     struct _fpx_sw_bytes sw;
     uint32_t magic2;
@@ -131,13 +146,7 @@ static bool load_xstate(const struct mv_signals *signals, uint64_t fpstate)
     if (sw.magic1 != FP_XSTATE_MAGIC1 || magic2 != FP_XSTATE_MAGIC2 || sw.xstate_size != x.size ||
         sw.xfeatures != x.features)
         return false;
-    if (signals->xfeatures)
-        __asm__ volatile("xrstor64 (%0)"
-                         :
-                         : "r"(image), "a"((uint32_t)x.features), "d"((uint32_t)(x.features >> 32))
-                         : "memory");
-    else
-        __asm__ volatile("fxrstor64 (%0)" : : "r"(image) : "memory");
+    ak_xrstor(image, &x);
     return true;
 }
 
@@ -164,7 +173,7 @@ static bool sigreturn(char *window)
     sf_state_from_context(&state, &frame->uc.uc_mcontext);
     // Behind a rewritten SYSCALL, whose jump continues in its stub, stands an invalid opcode.
     if (state.rip >= TASK_END || *(const uint8_t *)state.rip == INVALID_OPCODE ||
-        state.rflags & FLAG_TF || !load_xstate(signals, (uint64_t)frame->uc.uc_mcontext.fpstate))
+        state.rflags & FLAG_TF || !load_xstate(window, (uint64_t)frame->uc.uc_mcontext.fpstate))
         return false;
     memcpy(ak_frame(window), &state, MV_FRAME_STATE_BYTES);
     trap->next = (struct mv_trap_word){.active = MV_TRAP_NONE,
@@ -179,17 +188,6 @@ bool ak_on_call(char *window)
            sigreturn(window);
 }
 
-// The page tables as the HRT sees them.
-static struct ak_paging tables(struct ak_memory *view)
-{
-    *view = (struct ak_memory){.host = (char *)AK_MEMORY_VIEW,
-                               .gpa = control->tables.memory,
-                               .size = control->tables.memory_size,
-                               .used = control->tables.memory_size};
-    return (struct ak_paging){
-        .memory = view, .root = (uint64_t *)(AK_MEMORY_VIEW + control->tables.root - view->gpa)};
-}
-
 bool ak_on_fault(char *window)
 {
     const struct mv_trap *trap = ak_trap(window);
@@ -197,7 +195,12 @@ bool ak_on_fault(char *window)
     if (READ_ONCE(trap->attention) || address >= TASK_END ||
         trap->error & ~(ERROR_PRESENT | ERROR_WRITE | ERROR_USER))
         return false;
+    if (ak_range_fault(window) != AK_FAULT_OTHER)
+        return true;
     struct ak_memory view;
-    struct ak_paging paging = tables(&view);
-    return ak_is_guarded(&paging, address, trap->error & ERROR_WRITE) && raise_segv(window);
+    struct ak_paging paging = ak_tables(&view);
+    bool write = trap->error & ERROR_WRITE;
+    bool forbidden =
+        ak_is_guarded(&paging, address, write) || ak_is_claimed(&paging, address, write);
+    return forbidden && ak_raise_segv(window);
 }

@@ -1,0 +1,56 @@
+// The system call that only an HRT has: what the AeroKernel's interface needs of the ROS.
+
+#include <asm/errno.h>
+#include <asm/unistd.h>
+#include <linux/mman.h>
+
+#include "base/region.h"
+#include "base/sys.h"
+#include "ros/ros.h"
+
+static int64_t attach(struct ros_group *group, uint64_t version)
+{
+    struct hvm_state state;
+    if (version > MV_AEROKERNEL_VERSION)
+        return -EPROTONOSUPPORT;
+    ros_read_state(group, &state, NULL);
+    // The AeroKernel finds its data of a virtual CPU through the GS base.
+    if (!ros.hvm.limits.fsgsbase || state.gs_base)
+        return -EOPNOTSUPP;
+    ros_space_attach();
+    return 0;
+}
+
+static bool is_range(uint64_t start, uint64_t size)
+{
+    return start % PAGE_SIZE == 0 && size % PAGE_SIZE == 0 && size &&
+           range_is_lower_half(start, size) && !mv_region_touches(start, size);
+}
+
+// Linux tells KVM of every change of a mapping. To allow execution and forbid it again is one that
+// nobody can see: what the HRT may execute its own page tables say.
+static int64_t drop(uint64_t start, uint64_t size)
+{
+    ros_space_lock();
+    long err = sys3(__NR_mprotect, start, size, PROT_READ | PROT_WRITE | PROT_EXEC);
+    if (!err)
+        err = sys3(__NR_mprotect, start, size, PROT_READ | PROT_WRITE);
+    ros_space_unlock();
+    return err;
+}
+
+int64_t ros_sys_aerokernel(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    (void)nr;
+    uint64_t start = args->a[1], size = args->a[2];
+    switch (args->a[0]) {
+    case MV_AEROKERNEL_ATTACH:
+        return attach(group, args->a[1]);
+    case MV_AEROKERNEL_PREPARE:
+        return is_range(start, size) ? ros_space_split(start, size) : -EINVAL;
+    case MV_AEROKERNEL_DROP:
+        return is_range(start, size) ? drop(start, size) : -EINVAL;
+    default:
+        return -EINVAL;
+    }
+}

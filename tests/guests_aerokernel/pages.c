@@ -1,0 +1,188 @@
+// Page-table services and fault handlers. At ring 3 protection is Linux's, at ring 0 the HRT's own.
+#include "check.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { PAGES = 16, PAGE = AK_PAGE_SIZE };
+static char *area;
+static volatile int faults; // changed by plain accesses, as the compiler sees it
+static volatile struct ak_fault last;
+static sigjmp_buf back;
+
+static bool allow(const struct ak_fault *fault, void *arg)
+{
+    faults++;
+    last = *fault;
+    CHECK(arg == (void *)7);
+    char *page = (char *)(fault->address & ~(uint64_t)(PAGE - 1));
+    volatile double x = 1.5; // a handler may use all registers
+    x *= 2;
+    CHECK(ak_page_protect(page, PAGE, AK_PAGE_WRITE) == 0);
+    return true;
+}
+
+static bool refuse(const struct ak_fault *fault, void *arg)
+{
+    (void)fault, (void)arg;
+    faults++;
+    return false;
+}
+
+static void on_segv(int sig, siginfo_t *info, void *context)
+{
+    (void)sig, (void)context;
+    siglongjmp(back, info->si_addr == area + 5 && info->si_code == SEGV_ACCERR ? 1 : 2);
+}
+
+static void arguments(void)
+{
+    CHECK(ak_page_prepare(area + 1, PAGE) == -EINVAL);
+    CHECK(ak_page_prepare((void *)0xffffffff80000000, PAGE) == -EINVAL);
+    CHECK(ak_page_protect(area, PAGE + 1, AK_PAGE_READ) == -EINVAL);
+    CHECK(ak_page_protect(area, PAGE, (enum ak_page_access)9) == -EINVAL);
+    CHECK(ak_fault_handle(area, 0, allow, NULL) == -EINVAL);
+    CHECK(ak_fault_handle(area, PAGE, allow, (void *)7) == 0);
+    CHECK(ak_fault_handle(area, PAGE, allow, (void *)7) == -EEXIST);
+    CHECK(ak_fault_unhandle(area + PAGE) == -ENOENT);
+    CHECK(ak_fault_unhandle(area) == 0);
+    CHECK(ak_page_prepare(area, PAGES * PAGE) == 0);
+}
+
+static void barrier(void)
+{
+    CHECK(ak_fault_handle(area, PAGES * PAGE, allow, (void *)7) == 0);
+    faults = 0;
+    for (int i = 0; i < 1000; i++) {
+        char *at = area + i % PAGES * PAGE + 9;
+        double kept = i * 0.25;
+        CHECK(ak_page_protect(at - 9, PAGE, AK_PAGE_READ) == 0);
+        CHECK(*(volatile char *)at == (char)(i / PAGES)); // reading is allowed
+        CHECK(faults == i);
+        *(volatile char *)at = (char)(i / PAGES + 1);
+        CHECK(faults == i + 1 && last.address == (uint64_t)at && last.write);
+        CHECK(*(volatile char *)at == (char)(i / PAGES + 1) && kept == i * 0.25);
+    }
+    CHECK(ak_page_protect(area, PAGE, AK_PAGE_NONE) == 0);
+    CHECK(area[100] == 0 && faults == 1001 && !last.write);
+    CHECK(ak_fault_unhandle(area) == 0);
+}
+
+static void refused(void)
+{
+    struct sigaction action = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO};
+    sigaction(SIGSEGV, &action, NULL);
+    CHECK(ak_fault_handle(area, PAGE, refuse, NULL) == 0);
+    CHECK(ak_page_protect(area, PAGE, AK_PAGE_READ) == 0);
+    for (faults = 0; faults < 3;) {
+        int before = faults, how = sigsetjmp(back, 1);
+        if (!how) {
+            area[5] = 1;
+            CHECK(!"the write has been done");
+        }
+        CHECK(how == 1 && faults == before + 1);
+    }
+    CHECK(ak_fault_unhandle(area) == 0);
+    int how = sigsetjmp(back, 1); // without a handler it is a signal at once
+    if (!how)
+        area[5] = 1;
+    CHECK(how == 1 && faults == 3);
+    CHECK(ak_page_protect(area, PAGE, AK_PAGE_WRITE) == 0);
+    area[5] = 1;
+    signal(SIGSEGV, SIG_DFL);
+}
+
+static void mapped_anew(void)
+{
+    CHECK(ak_page_protect(area, PAGE, AK_PAGE_NONE) == 0);
+    CHECK(mmap(area, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+               0) == area);
+    area[0] = 1; // the new page knows nothing of the old one's protection
+}
+
+static void entries(void)
+{
+    uint64_t entry;
+    if (ak_ring() == 3) {
+        CHECK(ak_page_entry(area, &entry) == -EPERM);
+        CHECK(ak_page_test(area, PAGE, AK_PAGE_DIRTY, false) == -EPERM);
+        return;
+    }
+    static int nowhere_near;
+    memset(area, 1, PAGES * PAGE);
+    CHECK(ak_page_entry(area, &entry) == 0 && (entry & 3) == 3);
+    CHECK(ak_page_entry(&nowhere_near, &entry) == 0);
+    CHECK(ak_page_entry((void *)0x7000, &entry) == 0 || true);
+    CHECK(ak_page_test(area, PAGES * PAGE, AK_PAGE_DIRTY, true) == PAGES);
+    CHECK(ak_page_test(area, PAGES * PAGE, AK_PAGE_DIRTY, false) == 0);
+    area[3 * PAGE] = 2;
+    area[7 * PAGE] = 2;
+    CHECK(*(volatile char *)(area + 9 * PAGE) == 1);
+    CHECK(ak_page_test(area, PAGES * PAGE, AK_PAGE_DIRTY, true) == 2);
+    CHECK(ak_page_test(area, PAGES * PAGE, AK_PAGE_ACCESSED, true) == PAGES);
+    CHECK(*(volatile char *)(area + 9 * PAGE) == 1);
+    CHECK(ak_page_test(area, PAGES * PAGE, AK_PAGE_ACCESSED, true) == 1);
+    CHECK(ak_page_test(area, PAGES * PAGE, AK_PAGE_DIRTY, false) == 0);
+}
+
+static volatile bool stop;
+static volatile char *volatile target;
+
+// Write as fast as possible; what has been protected must never be written.
+static void *writer(void *arg)
+{
+    (void)arg;
+    while (!stop) {
+        volatile char *at = __atomic_load_n(&target, __ATOMIC_ACQUIRE);
+        if (at)
+            *at = 1;
+    }
+    return NULL;
+}
+
+static bool let(const struct ak_fault *fault, void *arg)
+{
+    (void)fault;
+    CHECK(ak_page_protect(area, PAGE, AK_PAGE_WRITE) == 0);
+    __atomic_add_fetch((int *)arg, 1, __ATOMIC_SEQ_CST);
+    return true;
+}
+
+static void two_cpus(void)
+{
+    pthread_t thread;
+    int seen = 0;
+    CHECK(ak_fault_handle(area, PAGE, let, &seen) == 0);
+    CHECK(pthread_create(&thread, NULL, writer, NULL) == 0);
+    target = area;
+    for (int i = 0; i < 50; i++) {
+        int before = __atomic_load_n(&seen, __ATOMIC_SEQ_CST);
+        CHECK(ak_page_protect(area, PAGE, AK_PAGE_READ) == 0);
+        // The other one, too, faults now, though it has just written there.
+        for (int k = 0; __atomic_load_n(&seen, __ATOMIC_SEQ_CST) == before; k++) {
+            CHECK(k < 20000);
+            usleep(100);
+        }
+    }
+    stop = true;
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(ak_fault_unhandle(area) == 0);
+}
+
+int main(void)
+{
+    attach();
+    area = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(area != MAP_FAILED);
+    memset(area, 0, PAGES * PAGE);
+    PART(arguments);
+    PART(barrier);
+    PART(refused);
+    PART(mapped_anew);
+    PART(entries);
+    PART(two_cpus);
+    return 0;
+}
