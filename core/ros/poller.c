@@ -172,7 +172,7 @@ static uint32_t answer(struct poller *me, struct ros_group *caller)
     if (event.result == ROS_REFUSED)
         return MV_SLOT_REFUSED;
     WRITE_ONCE(slot->result, event.result);
-    ros_trace(&event, begin);
+    ros_trace_for(caller, &event, begin);
     return MV_SLOT_ANSWERED;
 }
 

@@ -36,6 +36,22 @@ enum ros_xsave_place {
     XSAVE_IN_GROUP, // the virtual CPU's is out of date
 };
 
+// An event as abi/trace.h says, without what the trace adds to it.
+struct ros_event {
+    uint32_t kind; // enum mv_trace_kind
+    uint32_t nr;
+    int64_t result;
+    uint64_t a[4];
+};
+
+// The last events of a group, kept at all times for a crash report: a cache line each.
+enum { ROS_RECENT = 16 };
+struct ros_recent {
+    uint64_t begin; // TSC
+    struct ros_event event;
+    uint64_t unused;
+};
+
 // One execution group: a Linux thread (the partner) and the virtual CPU it drives. It lies at the
 // start of a block of GROUP_BLOCK bytes that also holds the partner's stacks, so that any code of
 // the core, signal handlers included, finds its group from the stack pointer alone: the
@@ -83,6 +99,15 @@ struct ros_group {
     struct {
         uint32_t pid, tid;
     } id; // of the partner
+
+    // What another thread's crash report says of this one: its virtual CPU when it was stopped.
+    struct {
+        uint64_t rip, rsp, rbp;
+        uint32_t known;
+    } stopped;
+
+    uint32_t recent_next; // where in `recent` the next event goes
+    struct ros_recent recent[ROS_RECENT] __attribute__((aligned(64)));
 
     char xsave[HVM_XSAVE_BYTES] __attribute__((aligned(64)));
     char native_frame[KIB(12)] __attribute__((aligned(64)));

@@ -5,8 +5,8 @@
 #include <linux/stat.h>
 
 #include "base/region.h"
+#include "base/string.h"
 #include "base/sys.h"
-#include "ros/ros.h"
 
 static struct mv_stats *stats;
 static struct mv_trace_header *trace;
@@ -122,8 +122,27 @@ static void count(const struct ros_event *event, uint64_t cycles)
         ros_stats_add(&stats->exceptions[MIN(event->nr, MV_STATS_VECTORS - 1U)], 1);
 }
 
-void ros_trace(const struct ros_event *event, uint64_t begin)
+// Windows that are merged before there is a partner's loop belong to no group: the caller is on
+// another stack than a group's.
+static bool has_group;
+
+static void keep(struct ros_group *group, const struct ros_event *event, uint64_t begin)
 {
+    if (event->kind == MV_TRACE_GROUP_START) {
+        has_group = true;
+        group->recent_next = 0;
+        memset(group->recent, 0, sizeof(group->recent));
+    }
+    if (!has_group)
+        return;
+    struct ros_recent *to = &group->recent[group->recent_next++ % ROS_RECENT];
+    to->begin = begin;
+    to->event = *event;
+}
+
+void ros_trace_for(struct ros_group *group, const struct ros_event *event, uint64_t begin)
+{
+    keep(group, event, begin);
     if (!stats && !trace)
         return;
     uint64_t end = rdtsc();
@@ -134,17 +153,21 @@ void ros_trace(const struct ros_event *event, uint64_t begin)
     uint64_t index = __atomic_fetch_add(&trace->next, 1, __ATOMIC_RELAXED);
     if (index >= trace_capacity)
         return;
-    const struct ros_group *group = ros_self();
     struct mv_trace_event *to = (struct mv_trace_event *)(trace + 1) + index;
     to->begin = begin;
     to->end = end;
-    to->pid = group->id.pid;
-    to->tid = group->id.tid;
+    to->pid = has_group ? group->id.pid : 0;
+    to->tid = has_group ? group->id.tid : 0;
     to->nr = event->nr;
     to->result = event->result;
     for (unsigned i = 0; i < ARRAY_SIZE(to->a); i++)
         to->a[i] = event->a[i];
     __atomic_store_n(&to->kind, (uint16_t)event->kind, __ATOMIC_RELEASE);
+}
+
+void ros_trace(const struct ros_event *event, uint64_t begin)
+{
+    ros_trace_for(ros_self(), event, begin);
 }
 
 void ros_trace_merge(uint64_t start, uint64_t size, uint64_t begin)

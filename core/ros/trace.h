@@ -1,5 +1,5 @@
-// Counters and the event trace (abi/stats.h, abi/trace.h). All functions do nothing when neither
-// was asked for.
+// Counters and the event trace (abi/stats.h, abi/trace.h): nothing is done for either unless it was
+// asked for. Events are also kept in the group that they belong to, the last few of them.
 #ifndef MV_ROS_TRACE_H
 #define MV_ROS_TRACE_H
 
@@ -7,6 +7,7 @@
 
 #include "abi/stats.h"
 #include "abi/trace.h"
+#include "ros/ros.h"
 
 // Map the files behind the descriptors (-1: none) and close them. Returns 0 or a negative errno.
 int ros_trace_open(int stats_fd, int trace_fd);
@@ -17,14 +18,10 @@ void ros_stats_slots(unsigned slots, uint64_t bytes);
 void ros_stats_groups(unsigned alive);
 void ros_stats_add(uint64_t *counter, uint64_t n);
 
-// Record an event that began at TSC value `begin` and ends now. nr, result, a: as abi/trace.h says.
-struct ros_event {
-    enum mv_trace_kind kind;
-    uint32_t nr;
-    int64_t result;
-    uint64_t a[4];
-};
+// Record an event of the calling partner's group that began at TSC value `begin` and ends now.
 void ros_trace(const struct ros_event *event, uint64_t begin);
+// The same for a group that the caller acts for.
+void ros_trace_for(struct ros_group *group, const struct ros_event *event, uint64_t begin);
 void ros_trace_merge(uint64_t start, uint64_t size, uint64_t begin);
 
 // Before the process ends or goes on natively: fill in what is only known then.
