@@ -3,6 +3,8 @@
 #include "base/string.h"
 #include "base/sys.h"
 
+enum { STDERR = 2 };
+
 struct sink {
     char *buf;
     size_t size, len;
@@ -91,11 +93,23 @@ void mv_print(int fd, const char *fmt, ...)
     va_end(ap);
 }
 
+void mv_print_file(int fd)
+{
+    char chunk[1024];
+    long n;
+    while ((n = sys3(__NR_read, fd, chunk, sizeof(chunk))) > 0)
+        for (long done = 0, written; done < n; done += written) {
+            written = sys3(__NR_write, STDERR, chunk + done, n - done);
+            if (written <= 0)
+                return;
+        }
+}
+
 void mv_error(const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    print_line(2, "multiverse: ", fmt, ap);
+    print_line(STDERR, "multiverse: ", fmt, ap);
     va_end(ap);
 }
 
@@ -103,7 +117,7 @@ void mv_die(int status, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    print_line(2, "multiverse: ", fmt, ap);
+    print_line(STDERR, "multiverse: ", fmt, ap);
     va_end(ap);
     sys_exit_group(status);
 }

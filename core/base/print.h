@@ -22,6 +22,9 @@ size_t mv_format(char *buf, size_t size, const char *fmt, ...)
 // Write a line to a descriptor in one write; short writes and errors are ignored.
 void mv_print(int fd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+// Copy a file to stderr, from where it stands to its end or an error.
+void mv_print_file(int fd);
+
 // Write "multiverse: ...\n" to stderr.
 void mv_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

@@ -39,6 +39,7 @@ struct hvm_vcpu {
 struct hvm_state {
     struct kvm_regs regs;
     uint64_t fs_base, gs_base;
+    uint64_t cr3; // read only: hvm_vcpu_set_state() leaves it alone
 };
 
 // How a virtual CPU is set up before its first instruction.
@@ -59,6 +60,7 @@ enum hvm_exit_kind {
     HVM_EXIT_HALT,      // HLT
     HVM_EXIT_NOTHING,   // an IN; no device is there, so it reads all ones
     HVM_EXIT_DEAD,      // the VM belongs to another address space (after fork)
+    HVM_EXIT_REFUSED,   // the substrate does not run the virtual CPU; address: an errno
     HVM_EXIT_FAILURE,   // the substrate cannot go on; address: its reason
 };
 

@@ -257,7 +257,7 @@ struct hvm_exit hvm_vcpu_run(struct hvm_vcpu *vcpu)
     if (err == -EFAULT)
         return (struct hvm_exit){.kind = HVM_EXIT_FAULT};
     if (err < 0)
-        return (struct hvm_exit){.kind = err == -EIO ? HVM_EXIT_DEAD : HVM_EXIT_FAILURE,
+        return (struct hvm_exit){.kind = err == -EIO ? HVM_EXIT_DEAD : HVM_EXIT_REFUSED,
                                  .address = (uint64_t)-err};
     const struct kvm_run *run = vcpu->run;
     switch (run->exit_reason) {
@@ -306,6 +306,7 @@ void hvm_vcpu_get_state(const struct hvm_vcpu *vcpu, struct hvm_state *ret, uint
     ret->regs = now->regs;
     ret->fs_base = now->sregs.fs.base;
     ret->gs_base = now->sregs.gs.base;
+    ret->cr3 = now->sregs.cr3;
     if (cr2)
         *cr2 = now->sregs.cr2;
 }

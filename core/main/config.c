@@ -44,6 +44,13 @@ static enum ros_channel_mode channel_mode(const char *text, size_t len)
     mv_die(MV_EXIT_FAILURE, "core: configuration key channel: neither auto, sync nor async");
 }
 
+// Any text without a comma. One that is too long counts as none.
+static void text_of(char ret[MV_TEXT_BYTES], const char *text, size_t len)
+{
+    if (len < MV_TEXT_BYTES)
+        memcpy(ret, text, len);
+}
+
 void mv_config_inherit(const char *text, char *ret, size_t size)
 {
     static const char *const dropped[] = {"require=", "quiet=", "loadonly=", "stats=", "trace="};
@@ -67,7 +74,8 @@ void mv_config_inherit(const char *text, char *ret, size_t size)
 
 void mv_config_parse(const char *text, struct mv_config *ret)
 {
-    *ret = (struct mv_config){.ring = -1, .stats_fd = -1, .trace_fd = -1};
+    memset(ret, 0, sizeof(*ret));
+    ret->ring = ret->stats_fd = ret->trace_fd = -1;
     while (*text) {
         size_t len = 0, split = 0;
         while (text[len] && text[len] != ',')
@@ -97,6 +105,10 @@ void mv_config_parse(const char *text, struct mv_config *ret)
             ret->stats_fd = (int)number(key, value, value_len);
         else if (strcmp(key, "trace") == 0)
             ret->trace_fd = (int)number(key, value, value_len);
+        else if (strcmp(key, "crash") == 0)
+            text_of(ret->crash, value, value_len);
+        else if (strcmp(key, "python") == 0)
+            text_of(ret->python, value, value_len);
         else if (strcmp(key, "channel") == 0)
             ret->channel.mode = channel_mode(value, value_len);
         else if (strcmp(key, "pollers") == 0)

@@ -11,6 +11,7 @@
 #include "main/main.h"
 #include "rewrite/rewrite.h"
 #include "ros/channel.h"
+#include "ros/crash.h"
 #include "ros/trace.h"
 
 struct ros_process ros;
@@ -215,16 +216,18 @@ void mv_probe(const struct mv_config *config)
 static void start(void *unused)
 {
     (void)unused;
-    struct mv_config config;
+    static struct mv_config config;
     char **argv = arguments.argv;
     bool probe = arguments.argc >= 2 && strcmp(argv[1], "probe") == 0;
     bool latency = arguments.argc >= 2 && strcmp(argv[1], "latency") == 0;
     bool command = probe || latency;
     if (arguments.argc == 2 && strcmp(argv[1], "routes") == 0)
         mv_routes();
+    if (arguments.argc == 5 && strcmp(argv[1], "crash") == 0)
+        mv_report(argv + 2, arguments.envp);
     if (!command && arguments.argc < 4)
         mv_die(2, "core: usage: multiverse-core CONFIG PATH ARGV0 [ARGS...] | probe [CONFIG] | "
-                  "latency [CONFIG] | routes");
+                  "latency [CONFIG] | routes | crash FD TO PYTHON");
     mv_config_parse(command ? (arguments.argc > 2 ? argv[2] : no_config) : argv[1], &config);
     if (probe)
         mv_probe(&config);
@@ -234,11 +237,12 @@ static void start(void *unused)
     long n = sys3(__NR_readlink, "/proc/self/exe", core_path, sizeof(core_path) - 1);
     core_path[MAX(n, 0L)] = 0;
     ros.core_path = core_path;
-    static char inherited[1024];
+    static char inherited[KIB(12)];
     mv_config_inherit(argv[1], inherited, sizeof(inherited));
     ros.config = inherited;
     ros.follow = config.follow && n > 0;
     ros.quiet = config.quiet;
+    ros_crash_init(config.crash, config.python, arguments.envp);
     run(&config, argv[2], argv + 3);
 }
 

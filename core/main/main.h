@@ -6,6 +6,8 @@
 #include "loader/elf.h"
 #include "ros/channel.h"
 
+enum { MV_TEXT_BYTES = 4096 };
+
 // The CONFIG argument: comma-separated key=value (docs/architecture.md, "Starting the core").
 struct mv_config {
     bool off;      // hvm=off: run natively
@@ -18,6 +20,8 @@ struct mv_config {
     int stats_fd, trace_fd;
     struct ros_channel_config channel; // channel=auto|sync|async, pollers=N, roscpus=0xMASK
     struct ros_cpus hrt_cpus;          // hrtcpus=0xMASK; empty: as inherited
+    // crash=off|raw|DESTINATION, python=PATH (docs/crash-reports.md); empty: off, and none.
+    char crash[MV_TEXT_BYTES], python[MV_TEXT_BYTES];
 };
 
 // Parse CONFIG; dies with 125 on an unknown key or value.
@@ -72,6 +76,9 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
 // The latency command (latency.c): samples in TSC cycles, KEY=SAMPLE,... in one or more lines a
 // key. Dies with 125 where no HRT is possible. Never returns.
 _Noreturn void mv_latency(const struct mv_config *config);
+
+// The crash command (reporter.c): args are a descriptor, a destination and an interpreter.
+_Noreturn void mv_report(char **args, char **envp);
 
 // The probe command: facts about the substrate, one key=value a line. Never returns.
 _Noreturn void mv_probe(const struct mv_config *config);

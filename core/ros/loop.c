@@ -6,8 +6,10 @@
 #include "base/print.h"
 #include "base/string.h"
 #include "base/sys.h"
+#include "hvm/details.h"
 #include "rewrite/rewrite.h"
 #include "ros/channel.h"
+#include "ros/crash.h"
 #include "ros/trace.h"
 
 enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_PF = 14 };
@@ -73,13 +75,8 @@ static enum place place_of(const struct ros_group *group, uint64_t rip)
 
 _Noreturn static void substrate_failed(struct ros_group *group, const char *what, uint64_t detail)
 {
-    struct hvm_state state = {0};
-    hvm_vcpu_get_state(&group->vcpu, &state, NULL);
     ros_stats_finish();
-    mv_die(MV_EXIT_FAILURE,
-           "run: %s (%lu) at RIP 0x%lx: the virtual machine cannot go on; "
-           "run the program with --hvm=off",
-           what, (unsigned long)detail, (unsigned long)state.regs.rip);
+    ros_crash(group, what, detail);
 }
 
 uint64_t ros_gs_base(const struct ros_group *group, uint64_t program)
@@ -411,6 +408,8 @@ static bool interrupted(struct ros_group *group)
     uint64_t begin = rdtsc();
     hvm_unkick(&group->vcpu);
     ros_read_state(group, &state, NULL);
+    if (!ros_space_has_memory(state.cr3)) // KVM may try for ever, without an exit
+        substrate_failed(group, "page tables where no memory is", state.cr3);
     enum place place = place_of(group, state.regs.rip);
     if (place == IN_VECTOR) { // the exception comes first, and then to us
         WRITE_ONCE(group->trap->attention, 1);
@@ -458,10 +457,11 @@ static bool handle(struct ros_group *group, struct hvm_exit exit)
     case HVM_EXIT_NOTHING:
         return false;
     case HVM_EXIT_DEAD:
+    case HVM_EXIT_REFUSED:
     case HVM_EXIT_FAILURE:
         break;
     }
-    substrate_failed(group, "unexpected exit", exit.address);
+    substrate_failed(group, hvm_exit_name(exit), exit.address);
 }
 
 void ros_loop(struct ros_group *group)

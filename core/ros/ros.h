@@ -181,6 +181,8 @@ int ros_space_merge_range(uint64_t start, uint64_t size, bool executable);
 bool ros_space_covers(uint64_t address);
 bool ros_space_executable(uint64_t address);
 uint64_t ros_space_root(void);
+// True if a memory slot may lie behind a guest physical address; if not, none does.
+bool ros_space_has_memory(uint64_t gpa);
 // The page that tells all virtual CPUs about the channel.
 struct mv_control *ros_space_control(void);
 // Guest physical address of the doorbell page.

@@ -8,11 +8,11 @@
 #include <asm/errno.h>
 #include <asm/unistd.h>
 
-#include "base/print.h"
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
 #include "ros/channel.h"
+#include "ros/crash.h"
 #include "ros/trace.h"
 #include "superposition/sigframe.h"
 
@@ -106,14 +106,6 @@ void ros_signal_set_mask(struct ros_group *group, ros_sigset mask)
 
 // ---- Linux to core -----------------------------------------------------------------------------
 
-_Noreturn static void crashed(int sig, const siginfo_t *info, const struct ucontext *uc)
-{
-    uint64_t rip = uc->uc_mcontext.rip;
-    mv_die(MV_EXIT_FAILURE,
-           "internal error: signal %d at core offset 0x%lx, address 0x%lx; please report this", sig,
-           (unsigned long)(rip - mv_region.start), (unsigned long)info->si_addr);
-}
-
 static bool in_range(uint64_t rip, const char *from, const char *to)
 {
     return rip >= (uint64_t)from && rip < (uint64_t)to;
@@ -144,10 +136,11 @@ void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
         if (group->replicating)
             ros_replicate_caught(group, info, uc);
         if (!in_range(regs->rip, ros_copy_begin, ros_copy_end))
-            crashed(sig, info, uc);
+            ros_crash_of_core(group, sig, info, uc);
         regs->rip = (uint64_t)ros_copy_fault;
         return;
     }
+    ros_crash_signal(group, info);
     if (group->poller) {
         ros_poller_signal(group, sig, info, uc);
         return;

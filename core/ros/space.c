@@ -140,6 +140,12 @@ uint64_t ros_space_root(void)
     return ak_page_gpa(&space.memory, space.paging.root);
 }
 
+bool ros_space_has_memory(uint64_t gpa)
+{
+    return gpa - AK_MEMORY_GPA < AK_MEMORY_BYTES ||
+           (gpa >= WINDOWS_GPA && gpa < READ_ONCE(space.gpa_next));
+}
+
 struct mv_control *ros_space_control(void)
 {
     return space.control;
