@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
-from conftest import Outcome
+from conftest import HRT, MULTIVERSE, Outcome, run
 
-HARM = ["no interrupt table", "no stack tables", "an exception that was none"]
+from multiverse.crash.raw import parse
+from multiverse.crash.report import Report
+
+HARM = {
+    "no interrupt table": "triple fault",
+    "no stack tables": "triple fault",
+    "no page tables": "triple fault",
+    "page tables where no memory is": "page tables where no memory is",
+    "an exception that was none": "unknown exception",
+    "a jump between two vectors": "unknown exception",
+}
+CRASHES = len(HARM) * 2 + 2  # tests of ends
 PRIVILEGES, HARMFUL = "../guests_ring0/privileges", "../guests_ring0/harm"
 
 
@@ -42,3 +54,36 @@ def test_a_dead_kernel_ends_with_one_line(
     assert result.status == 125
     assert len(result.stderr.splitlines()) == 1
     assert b"the virtual machine cannot go on" in result.stderr
+
+
+@pytest.mark.parametrize("what", HARM)
+def test_a_dead_kernel_is_reported(
+    what: str, guest: Callable[..., str], hrt: Callable[..., Outcome]
+) -> None:
+    result = hrt([guest(HARMFUL), what], config=f"{HRT},crash=raw")
+    assert (result.status, result.stdout) == (125, b"before\n")
+    raw = parse(result.stderr.decode().splitlines())
+    assert raw.complete
+    assert raw.text["what"] == HARM[what]
+    assert raw.arguments[1:] == [what]
+    assert raw.number["ring"] == 0
+    report = Report(raw)
+    names = [str(step.place) for step in report.backtrace + report.scan]
+    assert any(name.startswith("main+") for name in names), names
+
+
+def test_the_command_line_reports(guest: Callable[..., str], facts: dict[str, str]) -> None:
+    command = [*MULTIVERSE, "run", "--require-hrt", guest(HARMFUL), "no interrupt table"]
+    result = run(command, stdin=b"", env=None, cwd=None, timeout=60, trace=None)
+    assert (result.status, result.stdout) == (125, b"before\n")
+    lines = result.stderr.decode().splitlines()
+    assert lines[0].startswith("multiverse: run: triple fault (8) at RIP ")
+    assert lines[1] == "crash report"
+    assert "  exit      shutdown (KVM exit 8)" in lines
+
+
+def test_a_jump_to_no_address_is_what_it_is_natively(
+    guest: Callable[..., str], hrt: Callable[..., Outcome]
+) -> None:
+    result = hrt([guest(HARMFUL), "a jump to no address"])
+    assert (result.status, result.stdout, result.stderr) == (-signal.SIGSEGV, b"before\n", b"")

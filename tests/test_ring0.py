@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import MULTIVERSE
 from test_guests import ALL
-from test_privileges import HARM, HARMFUL, PRIVILEGES
+from test_privileges import CRASHES, HARMFUL, PRIVILEGES
 
 from multiverse.testbed.boot import TestbedError, find_tools
 
@@ -80,7 +80,7 @@ def test_all_guests(built: Path, tmp_path: Path) -> None:
     tests = guests(names)
     tests += [f"{TESTS}/test_guests.py::test_breakpoints_and_signals"]
     tests += [f"{TESTS}/test_privileges.py"]
-    check(run_inside(tests, built, tmp_path), len(names) + 2 + len(HARM))
+    check(run_inside(tests, built, tmp_path), len(names) + 2 + CRASHES)
 
 
 @pytest.mark.timeout(TIMEOUT + 100)

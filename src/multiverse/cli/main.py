@@ -12,6 +12,7 @@ from multiverse import __version__
 COMMANDS = {
     "bench": "Measure this machine: the paper's benchmarks, native against HRT.",
     "completion": "Print the completion script of a shell.",
+    "crash-report": "Make a raw crash report readable.",
     "doctor": "Say what this machine can do, and what to do about it.",
     "run": "Run a program as a hybrid runtime.",
     "testbed": "Run programs at ring 0 on any machine, in an emulated one.",
@@ -27,8 +28,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"multiverse.cli.{cmd_name}")
-        return cast(click.Command, getattr(module, cmd_name))
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"multiverse.cli.{name}")
+        return cast(click.Command, getattr(module, name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -81,6 +81,33 @@ def cpu_mask(context: click.Context, parameter: click.Parameter, value: str | No
     return mask
 
 
+def encode_value(text: str) -> str:
+    """Text as a value of the core's configuration, where commas separate."""
+    return text.replace("%", "%25").replace(",", "%2C")
+
+
+def decode_value(text: str) -> str:
+    return text.replace("%2C", ",").replace("%25", "%")
+
+
+def crash_destination(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Where crash reports go: off, -, or an absolute path, since the program may go elsewhere."""
+    if value in ("off", "-"):
+        return value
+    path = os.path.abspath(value)
+    if not os.path.isdir(path) and not os.path.isdir(os.path.dirname(path)):
+        raise click.BadParameter(f"{value}: neither a directory nor a file in one")
+    return path
+
+
+def crash_config(destination: str) -> list[str]:
+    """What the core has to know of it. It cannot start an interpreter with a comma in its name."""
+    keys = [f"crash={encode_value(destination)}"]
+    if sys.executable and "," not in sys.executable:
+        keys.append(f"python={sys.executable}")
+    return keys
+
+
 class RunCommand(click.Command):
     """A bare --stats does not take the next word, the program's name, for its value."""
 
@@ -118,6 +145,13 @@ class RunCommand(click.Command):
 @click.option("--hrt-cpus", callback=cpu_mask, metavar="LIST", help="CPUs for the program")
 @click.option("--stats", is_flag=False, flag_value="-", metavar="[=FILE]", help="count events")
 @click.option("--trace", type=click.Path(dir_okay=False), help="record events (Perfetto's JSON)")
+@click.option(
+    "--crash-report",
+    default="-",
+    callback=crash_destination,
+    metavar="FILE|DIR|-|off",
+    help="where a report on a crash of the virtual machine goes; -: a short one, on stderr",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] PROG...")
 def run(
     hvm: str,
@@ -132,6 +166,7 @@ def run(
     hrt_cpus: int,
     stats: str | None,
     trace: str | None,
+    crash_report: str,
     command: tuple[str, ...],
 ) -> None:
     """Run PROG with its arguments as a hybrid runtime.
@@ -156,6 +191,7 @@ def run(
     for key, mask in (("roscpus", ros_cpus), ("hrtcpus", hrt_cpus)):
         if mask:
             config.append(f"{key}={mask:#x}")
+    config += crash_config(crash_report)
     try:
         if stats is None and trace is None:
             exec_core(config, path, list(command))

@@ -1,0 +1,1 @@
+"""Crash reports: from what the core has taken down to what a developer reads."""

@@ -1,0 +1,239 @@
+// Ends its virtual machine at ring 3, in ways that a program can by writing what it shares with the
+// AeroKernel. Usage: crash HOW [IN]. IN: how the process is when that happens.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../core/abi/frame.h"
+
+#define NO_ADDRESS (1UL << 63)
+#define KEEP __attribute__((noinline, optimize("no-optimize-sibling-calls")))
+enum { PAGE = 4096, EXIT_BAD = 90 };
+
+// The first thread has the first virtual CPU, in a forked child, too.
+static volatile struct mv_frame *frame = (void *)(AK_WINDOW(0) + AK_FRAME_OFFSET);
+
+static void need(int condition)
+{
+    if (!condition)
+        _exit(EXIT_BAD);
+}
+
+// Where the AeroKernel's entry loads the registers from the frame: behind the OUT it jumps there.
+static uint64_t find_answered(void)
+{
+    const uint8_t *page = (const uint8_t *)AK_WINDOW(0);
+    for (int i = 0; i < PAGE - 8; i++) {
+        if (page[i] != 0xe6 || page[i + 1] != AK_PORT_DOORBELL)
+            continue;
+        if (page[i + 2] == 0xeb)
+            return AK_WINDOW(0) + i + 4 + (int8_t)page[i + 3];
+        int32_t far;
+        memcpy(&far, page + i + 3, 4);
+        need(page[i + 2] == 0xe9);
+        return AK_WINDOW(0) + i + 7 + far;
+    }
+    _exit(EXIT_BAD);
+}
+
+// Registers that the AeroKernel loads and then jumps to no address with: it takes the fault.
+KEEP static void load_wild_frame(uint64_t stack)
+{
+    frame->rip = NO_ADDRESS;
+    frame->rsp = frame->rbp = stack;
+    frame->rflags = AK_FLAGS_FIXED;
+    __asm__ volatile("jmp *%0" : : "r"(find_answered()) : "memory");
+}
+
+KEEP static void jump(void)
+{
+    load_wild_frame((uint64_t)__builtin_frame_address(0));
+}
+
+// A stack that is none: there is nothing to walk.
+KEEP static void stack(void)
+{
+    load_wild_frame(NO_ADDRESS - 16);
+}
+
+static void *ask_by_port(void *arg)
+{
+    pthread_barrier_wait(arg);
+    syscall(SYS_getppid);
+    return NULL;
+}
+
+// The first two threads at a time.
+KEEP static void twice(void)
+{
+    pthread_barrier_t barrier;
+    pthread_t thread;
+    need(pthread_barrier_init(&barrier, NULL, 2) == 0);
+    need(pthread_create(&thread, NULL, ask_by_port, &barrier) == 0);
+    usleep(50000);
+    for (uint64_t window = 0; window < 2; window++)
+        ((volatile struct mv_frame *)(AK_WINDOW(window) + AK_FRAME_OFFSET))->ring = 0;
+    ask_by_port(&barrier);
+}
+
+// The frame's whole page, and a system call by a port that CPL 3 may not use.
+KEEP static void overwrite(void)
+{
+    memset((void *)frame, 0xff, PAGE);
+    frame->ring = 0;
+    syscall(SYS_getppid);
+}
+
+KEEP static void do_crash(const char *how)
+{
+    if (strcmp(how, "jump") == 0)
+        jump();
+    else if (strcmp(how, "stack") == 0)
+        stack();
+    else if (strcmp(how, "overwrite") == 0)
+        overwrite();
+    else if (strcmp(how, "twice") == 0)
+        twice();
+    _exit(EXIT_BAD);
+}
+
+static void limit(int resource, rlim_t value)
+{
+    struct rlimit limit = {value, value};
+    need(setrlimit(resource, &limit) == 0);
+}
+
+static void *compute(void *arg)
+{
+    *(volatile int *)arg = 1;
+    for (;;)
+        __asm__ volatile("");
+    return NULL;
+}
+
+static void *wait_long(void *arg)
+{
+    *(volatile int *)arg = 1;
+    for (;;)
+        pause();
+    return NULL;
+}
+
+static void start(void *(*run)(void *))
+{
+    static volatile int begun;
+    pthread_t thread;
+    begun = 0;
+    need(pthread_create(&thread, NULL, run, (void *)&begun) == 0);
+    while (!begun)
+        ;
+}
+
+// A stack whose upper part nobody will ever fill: Linux waits for ever to read it.
+static void crash_on_missing_stack(void)
+{
+    char *memory = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+    struct uffdio_api api = {.api = UFFD_API};
+    struct uffdio_register range = {.range = {(uint64_t)memory + PAGE, 2 * PAGE},
+                                    .mode = UFFDIO_REGISTER_MODE_MISSING};
+    if (fd < 0 && (errno == EPERM || errno == ENOSYS)) {
+        printf("no userfaultfd\n");
+        exit(0);
+    }
+    need(ioctl(fd, UFFDIO_API, &api) == 0 && ioctl(fd, UFFDIO_REGISTER, &range) == 0);
+    load_wild_frame((uint64_t)memory + PAGE - 16);
+}
+
+static void say_end(pid_t pid)
+{
+    int status;
+    need(waitpid(pid, &status, 0) == pid);
+    printf("child: %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status));
+    fflush(stdout);
+}
+
+static void crash_in_child(const char *how)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        do_crash(how);
+    say_end(pid);
+    exit(0);
+}
+
+// Children that borrow this process's memory and VM, on the second virtual CPU.
+static void crash_in_borrowers(void)
+{
+    for (int i = 0; i < 2; i++) {
+        pid_t pid = vfork();
+        if (pid == 0) {
+            ((volatile struct mv_frame *)(AK_WINDOW(1UL) + AK_FRAME_OFFSET))->ring = 0;
+            syscall(SYS_getppid);
+            _exit(EXIT_BAD);
+        }
+        say_end(pid);
+    }
+}
+
+static void prepare(const char *how, const char *in)
+{
+    if (strcmp(in, "threads") == 0) {
+        start(compute);
+        for (int i = 0; i < 2; i++)
+            start(wait_long);
+        usleep(50000);
+    } else if (strcmp(in, "child") == 0) {
+        crash_in_child(how);
+    } else if (strcmp(in, "borrowers") == 0) {
+        crash_in_borrowers();
+    } else if (strcmp(in, "closed") == 0) {
+        close(0), close(1), close(2);
+    } else if (strcmp(in, "descriptors") == 0) {
+        limit(RLIMIT_NOFILE, 64);
+        while (dup(2) >= 0)
+            ;
+    } else if (strcmp(in, "memory") == 0) {
+        limit(RLIMIT_AS, 192UL << 20); // the core starts, an interpreter hardly
+    } else if (strcmp(in, "files") == 0) {
+        limit(RLIMIT_FSIZE, 0);
+    } else if (strcmp(in, "alarm") == 0) {
+        struct itimerval often = {{.tv_usec = 1000}, {.tv_usec = 1000}};
+        sigset_t all;
+        sigfillset(&all);
+        need(sigprocmask(SIG_BLOCK, &all, NULL) == 0);
+        need(setitimer(ITIMER_REAL, &often, NULL) == 0);
+        signal(SIGCHLD, SIG_IGN);
+        usleep(5000);
+    } else if (strcmp(in, "missing") == 0) {
+        crash_on_missing_stack();
+    } else if (strcmp(in, "root") == 0) {
+        need(chdir("/") == 0 && (chroot("/proc/self") == 0 || errno == EPERM));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    need(argc > 1);
+    printf("before\n");
+    fflush(stdout);
+    if (argc > 2)
+        prepare(argv[1], argv[2]);
+    do_crash(argv[1]);
+}
