@@ -155,6 +155,23 @@ def test_other_threads(crash: Callable[..., Outcome], tmp_path: Path) -> None:
     assert (len(computing), len(waiting)) == (1, 2), threads
 
 
+def test_fault_of_the_core(crash: Callable[..., Outcome], tmp_path: Path) -> None:
+    """Taking the report down meets the same fault again: what there is by then is reported."""
+    target = tmp_path / "report.json"
+    options = (f"--crash-report={target}", "--channel=async")
+    outcome = crash("core", options=options)
+    lines = outcome.stderr.decode().splitlines()
+    assert (outcome.status, outcome.stdout) == (125, b"before\n")
+    assert lines[0].startswith("multiverse: internal error: signal 11 at core offset 0x")
+    assert lines[1:] == [f"multiverse: crash report: {target}"]
+    report = json.loads(target.read_text())
+    assert not report["complete"]
+    assert report["reason"]["what"] == "internal error of the core"
+    found = functions(report["backtrace"] + report["core_stack_scan"])
+    assert "ros_loop" in found, "what its compiler has not taken apart"
+    assert any("in the core" in note for note in report["reason"]["notes"])
+
+
 def test_forked_child(crash: Callable[..., Outcome]) -> None:
     outcome = crash("jump", "child")
     assert (outcome.status, outcome.stdout) == (0, b"before\nchild: 125\n")
@@ -216,6 +233,14 @@ def test_without_the_command_line(python: str, crasher: str, hrt: Callable[..., 
     raw = parse(lines)
     assert raw.complete
     assert raw.text["what"] == "exception in the AeroKernel"
+
+
+def test_raw_file(crash: Callable[..., Outcome], tmp_path: Path) -> None:
+    target = tmp_path / "report.raw"
+    check_line(crash("jump", options=(f"--crash-report={target}",)))
+    lines = target.read_text().splitlines()
+    assert lines[0] == "multiverse-crash=1"
+    assert lines[-1] == "end=1"
 
 
 def test_raw_report_read_again(raw_report: str, tmp_path: Path) -> None:

@@ -219,10 +219,10 @@ void ros_crash_of_core(struct ros_group *group, int sig, const siginfo_t *info,
              (unsigned long)info->si_addr);
     if (!wanted())
         sys_exit_group(MV_EXIT_FAILURE);
-    hvm_vcpu_examine(&group->vcpu, &details);
     report_open();
     set_deadline();
     report_head(group, "internal error of the core", (uint64_t)sig);
     report_core(sig, info, uc);
+    hvm_vcpu_examine(&group->vcpu, &details);
     take_down(group, &details);
 }

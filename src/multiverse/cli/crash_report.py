@@ -33,11 +33,12 @@ def crash_report(
     from multiverse.crash.raw import RawError, parse
 
     if fd is not None:
-        file = open(fd, errors="replace")  # noqa: SIM115
+        file = open(fd, errors="replace")
     if file is None:
         raise click.UsageError("give a FILE, or - for stdin")
     try:
-        raw = parse(file)
+        text = file.read()
+        raw = parse(text.split("\n"))
     except (RawError, OSError) as error:
         name = "the core's report" if fd is not None else file.name
         click.echo(f"multiverse: crash-report: {name}: {error}; give a raw report", err=True)
@@ -46,7 +47,7 @@ def crash_report(
 
     report = Report(raw)
     if to is not None:
-        _deliver(report, to)
+        _deliver(report, text, to)
     else:
         sys.stdout.write(_content(report, as_json, short))
 
@@ -70,7 +71,7 @@ def _target(report: Report, to: str) -> Path:
     return path / f"crash-{safe}-{report.raw.number.get('pid', 0)}.txt"
 
 
-def _deliver(report: Report, to: str) -> None:
+def _deliver(report: Report, raw: str, to: str) -> None:
     """Write the report to where the user wanted it; on stderr if that fails."""
     from multiverse.cli.run import decode_value
 
@@ -80,7 +81,8 @@ def _deliver(report: Report, to: str) -> None:
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, MODE)
             with open(fd, "w", errors="backslashreplace") as target:
-                target.write(_content(report, path.suffix == ".json"))
+                is_raw = path.suffix == ".raw"
+                target.write(raw if is_raw else _content(report, path.suffix == ".json"))
         except OSError as error:
             click.echo(f"multiverse: crash report: {path}: {error.strerror}; here it is", err=True)
         else:

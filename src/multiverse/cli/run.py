@@ -150,7 +150,8 @@ class RunCommand(click.Command):
     default="-",
     callback=crash_destination,
     metavar="FILE|DIR|-|off",
-    help="where a report on a crash of the virtual machine goes; -: a short one, on stderr",
+    help="where a report on a crash of the virtual machine goes: a file (.json, .raw: in these"
+    " forms), a directory, stderr (-, the default; a short one), or nowhere",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] PROG...")
 def run(

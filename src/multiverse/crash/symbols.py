@@ -18,7 +18,7 @@ from multiverse.crash.raw import Mapping, Raw
 
 SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym: name, info, other, shndx, value, size
 STT_NOTYPE, STT_FUNC, STT_GNU_IFUNC = 0, 2, 10
-SHN_UNDEF = 0
+SHF_EXECINSTR = 4
 TABLE_BYTES_MAX = 256 << 20
 PERF_MAP_BYTES_MAX = 64 << 20
 FAR = 1 << 16  # a symbol without a size names nothing further behind it
@@ -69,11 +69,12 @@ def _symbols(elf: Any, name: str) -> Iterator[tuple[int, int, str]]:
     if section is None or section["sh_size"] > TABLE_BYTES_MAX:
         return
     names = elf.get_section(section["sh_link"]).data()
+    code = {i for i, s in enumerate(elf.iter_sections()) if s["sh_flags"] & SHF_EXECINSTR}
     data = section.data()
     data = data[: len(data) - len(data) % SYMBOL.size]
     for at, info, _, shndx, value, size in SYMBOL.iter_unpack(data):
         kind = info & 15
-        if shndx == SHN_UNDEF or kind not in (STT_NOTYPE, STT_FUNC, STT_GNU_IFUNC):
+        if shndx not in code or kind not in (STT_NOTYPE, STT_FUNC, STT_GNU_IFUNC):
             continue
         text = names[at : names.index(b"\0", at)].decode(errors="replace")
         if text:
