@@ -22,6 +22,7 @@ enum { SIGNAL_STOP = SIGTRAP, SIGNAL_DEADLINE = SIGBUS };
 static struct {
     uint64_t owner; // pid and tid of the thread that crashed, or 0
     unsigned stage; // how often the report has been handed over
+    bool told;      // the line has been written
     int timer;
     bool timed;
 } crash;
@@ -79,6 +80,11 @@ static void become_reporter(int fd)
 _Noreturn static void hand_over(void)
 {
     unsigned stage = crash.stage++;
+    if (!crash.told) {
+        crash.told = true;
+        mv_error("internal error: a fault of the core while a crash was handled; please report "
+                 "this");
+    }
     if (crash.timed)
         sys1(__NR_timer_delete, crash.timer);
     crash.timed = false;
@@ -112,6 +118,7 @@ static void become_owner(void)
     } while (!__atomic_compare_exchange_n(&crash.owner, &seen, me, false, __ATOMIC_ACQ_REL,
                                           __ATOMIC_ACQUIRE));
     crash.stage = 0; // memory may be shared with a process that has crashed before
+    crash.told = false;
 }
 
 static void set_deadline(void)
@@ -201,6 +208,7 @@ void ros_crash(struct ros_group *group, const char *what, uint64_t detail)
     mv_error("run: %s (%lu) at RIP 0x%lx: the virtual machine cannot go on; run the program with "
              "--hvm=off",
              what, (unsigned long)detail, (unsigned long)report_rip(group, &details));
+    crash.told = true;
     if (!wanted())
         sys_exit_group(MV_EXIT_FAILURE);
     report_open();
@@ -217,6 +225,7 @@ void ros_crash_of_core(struct ros_group *group, int sig, const siginfo_t *info,
     mv_error("internal error: signal %d at core offset 0x%lx, address 0x%lx; please report this",
              sig, (unsigned long)(uc->uc_mcontext.rip - mv_region.start),
              (unsigned long)info->si_addr);
+    crash.told = true;
     if (!wanted())
         sys_exit_group(MV_EXIT_FAILURE);
     report_open();

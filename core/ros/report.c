@@ -1,6 +1,7 @@
 #include "ros/report.h"
 
 #include <linux/fcntl.h>
+#include <linux/memfd.h>
 #include <linux/time_types.h>
 
 #include "abi/trace.h"
@@ -9,6 +10,10 @@
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8U // Linux 6.3
+#endif
 
 enum { STDERR = 2, FIRST_FREE = 3 };
 enum { VERSION = 1, CODE_BEFORE = 32, CODE_BYTES = 64, STACK_BYTES = 4096, FRAMES_MAX = 64 };
@@ -31,6 +36,8 @@ static void flush(void)
         if (n == -EINTR)
             continue;
         if (n <= 0 && out.fd >= 0) { // no room, or a limit on the size of files
+            sys3(__NR_lseek, out.fd, 0, 0);
+            mv_print_file(out.fd);
             sys1(__NR_close, out.fd);
             out.fd = -1;
             continue;
@@ -86,13 +93,19 @@ static void put_value(const char *key, uint64_t value)
     put("%s=0x%lx\n", key, (unsigned long)value);
 }
 
-void report_open(void)
+static long make_file(void)
 {
     static const char name[] = "multiverse-crash";
-    long fd = sys2(__NR_memfd_create, name, 0);
+    long fd = sys2(__NR_memfd_create, name, MFD_NOEXEC_SEAL); // an administrator may insist on it
+    return fd == -EINVAL ? sys2(__NR_memfd_create, name, 0) : fd;
+}
+
+void report_open(void)
+{
+    long fd = make_file();
     if (fd == -EMFILE) { // one of the program's goes sooner than the rest
         sys1(__NR_close, FIRST_FREE);
-        fd = sys2(__NR_memfd_create, name, 0);
+        fd = make_file();
     }
     if (fd >= 0 && fd < FIRST_FREE) { // closed standard descriptors stay closed
         long higher = sys3(__NR_fcntl, fd, F_DUPFD, FIRST_FREE);

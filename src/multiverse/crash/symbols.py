@@ -19,7 +19,7 @@ from multiverse.crash.raw import Mapping, Raw
 SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym: name, info, other, shndx, value, size
 STT_NOTYPE, STT_FUNC, STT_GNU_IFUNC = 0, 2, 10
 SHF_EXECINSTR = 4
-TABLE_BYTES_MAX = 256 << 20
+TABLE_BYTES_MAX = 64 << 20
 PERF_MAP_BYTES_MAX = 64 << 20
 FAR = 1 << 16  # a symbol without a size names nothing further behind it
 PAGE = 4096
@@ -246,7 +246,9 @@ def _read_perf_map(pid: int) -> Iterator[tuple[int, int, str]]:
     path = Path(f"/tmp/perf-{pid}.map")
     try:
         found = path.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size > PERF_MAP_BYTES_MAX:
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            return
+        if found.st_size > PERF_MAP_BYTES_MAX:
             return
         text = path.read_text(errors="replace")
     except OSError:
