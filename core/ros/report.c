@@ -145,8 +145,9 @@ void report_head(const struct ros_group *group, const char *what, uint64_t detai
     put("\nprogram=");
     put_escaped(ros.exe_path, strlen(ros.exe_path));
     put("\nregion=0x%lx,0x%lx\n", (unsigned long)mv_region.start, (unsigned long)mv_region.end);
-    put("aerokernel=0x%lx,0x%lx,0x%lx,0x%lx\n", (unsigned long)AK_BASE, (unsigned long)AK_WINDOWS,
-        (unsigned long)AK_WINDOW_STRIDE, (unsigned long)group->window);
+    put("aerokernel=0x%lx,0x%lx,0x%lx,0x%lx,0x%lx,0x%lx\n", (unsigned long)AK_BASE,
+        (unsigned long)AK_WINDOWS, (unsigned long)AK_WINDOW_STRIDE, (unsigned long)group->window,
+        (unsigned long)AK_KERNEL, (unsigned long)AK_MEMORY_VIEW);
 }
 
 static void put_segment(const char *name, const struct kvm_segment *s)
@@ -225,6 +226,9 @@ void report_processor(const struct ros_group *group, const struct hvm_details *d
         put("exception=%u,0x%lx,0x%lx,0x%lx,0x%lx\n", vector, (unsigned long)e.error,
             (unsigned long)e.rip, (unsigned long)e.rsp, (unsigned long)e.rflags);
     put_frame(group->frame);
+    const struct mv_trap *trap = group->trap;
+    put("trap=%u,0x%lx,0x%lx,0x%lx,0x%lx\n", trap->word.active, (unsigned long)trap->error,
+        (unsigned long)trap->cr2, (unsigned long)trap->state.rip, (unsigned long)trap->state.rsp);
 }
 
 void report_events(const struct ros_group *group)
@@ -332,8 +336,17 @@ void report_stack(const struct ros_group *group, const struct hvm_details *detai
         r.rip = e.rip;
         r.rsp = e.rsp;
     }
-    // The AeroKernel's code keeps RBP; what else the program had is in the frame.
-    if (!usable || r.rip - group->window < AK_WINDOW_STRIDE) {
+    // An event that the AeroKernel is answering: the program's state is in the trap's record.
+    uint64_t offset = r.rip - group->window;
+    bool in_window = offset < AK_WINDOW_STRIDE, in_image = ros_space_is_kernel(r.rip);
+    bool answering = in_image || (in_window && offset >= (uint64_t)(ak_trap_entry - ak_entry_page));
+    uint32_t active = READ_ONCE(group->trap->word.active);
+    if (usable && answering && (active == MV_TRAP_FAULT || active == MV_TRAP_CALL)) {
+        const struct mv_frame *t = &group->trap->state;
+        r = (struct kvm_regs){.rip = t->rip, .rsp = t->rsp, .rbp = t->rbp};
+        put_step("trap", r.rip);
+    } else if (!usable || in_window || in_image) {
+        // The entry's code keeps RBP; what else the program had is in the frame.
         put_step("frame", f->rip);
         r = (struct kvm_regs){.rip = f->rip, .rsp = f->rsp, .rbp = usable ? r.rbp : f->rbp};
     }

@@ -84,6 +84,7 @@ class Raw:
     region: tuple[int, ...] = ()
     exception: tuple[int, ...] = ()  # vector, error, rip, rsp, rflags
     pending: tuple[int, ...] = ()  # vector, error
+    trap: tuple[int, ...] = ()  # active, error, CR2, RIP, RSP of the AeroKernel's record
     context: tuple[int, ...] = ()  # rip, rsp, rbp where the walk of the stack began
     trace: list[tuple[str, int]] = field(default_factory=list)
     code: dict[int, int] = field(default_factory=dict)  # bytes by address
@@ -145,7 +146,7 @@ def _bytes(value: str) -> dict[int, int]:
 
 
 _TEXT = ("what", "core", "program")
-_TUPLES = ("aerokernel", "region", "exception", "pending", "context")
+_TUPLES = ("aerokernel", "region", "exception", "pending", "trap", "context")
 _BYTES = {"code": "code", "stack": "stack", "core.stack": "core_stack"}
 
 

@@ -57,7 +57,7 @@ def exit_name(reason: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of a backtrace. how: rip, exception, frame, fp, call, scan, scan-unverified."""
+    """A line of a backtrace. how: rip, exception, frame, trap, fp, call, scan, scan-unverified."""
 
     address: int
     how: str

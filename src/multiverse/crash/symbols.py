@@ -23,9 +23,12 @@ TABLE_BYTES_MAX = 64 << 20
 PERF_MAP_BYTES_MAX = 64 << 20
 FAR = 1 << 16  # a symbol without a size names nothing further behind it
 PAGE = 4096
-AEROKERNEL_BYTES = 64 << 20
+AEROKERNEL_MEMORY = 64 << 20  # what its view of page tables shows
 SHARED_PAGES = ("entry page", "vector page", "IDT", "control page")
-WINDOW_PAGES = ("entry page", "frame and slot", "doorbell", "GDT and TSS", "IST stacks")
+WINDOW_PAGES = (
+    "entry page", "frame, trap and slots", "doorbell", "GDT and TSS", "IST stacks", "stack",
+)  # fmt: skip
+IMAGE = "aerokernel.elf"  # beside the core
 DEBUG_FILES = Path("/usr/lib/debug/.build-id")
 
 # What reading a file may raise whose content is anyone's.
@@ -195,11 +198,17 @@ class Symbolizer:
         return Place(address, "multiverse-core", name, behind)
 
     def _aerokernel(self, address: int) -> Place | None:
-        if len(self.raw.aerokernel) != 4 or not all(self.raw.aerokernel):
+        if len(self.raw.aerokernel) != 6 or not all(self.raw.aerokernel):
             return None
-        base, windows, stride, _own = self.raw.aerokernel
-        if not base <= address < base + AEROKERNEL_BYTES:
+        base, windows, stride, _own, image, view = self.raw.aerokernel
+        if not base <= address < view + AEROKERNEL_MEMORY:
             return None
+        if address >= view:
+            return Place(address, "AeroKernel: view of its memory", None, address - view)
+        if address >= image:
+            file = self.binary(str(Path(self.raw.text.get("core", "")).with_name(IMAGE)))
+            known = file.table.find(address) if file else None
+            return Place(address, "AeroKernel: image", *(known or (None, address - image)))
         in_window = address >= windows
         offset = (address - windows) % stride if in_window else address - base
         owner = f", window {(address - windows) // stride}" if in_window else ""

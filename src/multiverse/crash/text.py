@@ -26,6 +26,7 @@ HOW = {
     "rip": "",
     "exception": "  (the exception)",
     "frame": "  (saved by the AeroKernel)",
+    "trap": "  (saved by the AeroKernel, which was answering an event)",
     "call": "  (on top of the stack)",
     "fp": "",
     "scan": "",
