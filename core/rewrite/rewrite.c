@@ -110,7 +110,7 @@ void rw_enable(void)
 
 bool rw_is_hot(uint64_t after)
 {
-    if (!rw.enabled)
+    if (!rw.enabled || after >= TASK_END) // the AeroKernel's own stay
         return false;
     unsigned i = (unsigned)(after ^ after >> 8) % COUNTERS;
     if (READ_ONCE(rw.counter[i].after) != after) {

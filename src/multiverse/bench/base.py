@@ -65,17 +65,19 @@ class Report:
         runs: the number of rounds.
         figures: the quantities, in the order in which they are shown.
         remarks: what could not be measured, and why.
+        format: the name and version of the JSON file's format.
     """
 
     machine: dict[str, Any]
     runs: int
     figures: list[Figure]
     remarks: list[str]
+    format: str = FORMAT
 
     def to_json(self) -> dict[str, Any]:
         """The report for a JSON file, in seconds and bytes; ``docs/benchmarks.md`` describes it."""
         return {
-            "format": FORMAT,
+            "format": self.format,
             "machine": self.machine,
             "runs": self.runs,
             "figures": [

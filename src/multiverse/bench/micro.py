@@ -19,11 +19,15 @@ _ADVICE = "try `multiverse run` with a program of your own"
 
 
 @contextmanager
-def compiled(programs: Sequence[str]) -> Iterator[Path]:
+def compiled(
+    programs: Sequence[str], cflags: Sequence[str] = (), libs: Sequence[str] = ()
+) -> Iterator[Path]:
     """A temporary directory with measuring programs in it, compiled for this machine.
 
     Args:
         programs: their sources in ``benchmarks/micro``, without ``.c``.
+        cflags: more for the compiler.
+        libs: more for the linker.
 
     Raises:
         BenchError: there is no C compiler, or it fails.
@@ -43,7 +47,8 @@ def compiled(programs: Sequence[str]) -> Iterator[Path]:
             source.write_bytes(sources.read("micro", source.name))
             what = f"compile a measuring program: {program}.c"
             advice = f"see that {compiler} can compile a C program (apt-get install gcc libc6-dev)"
-            command = [compiler, "-O2", "-pthread", "-o", str(directory / program), str(source)]
+            command = [compiler, "-O2", "-pthread", *cflags, "-o", str(directory / program)]
+            command += [str(source), *libs]
             prepare(command, directory, _COMPILE_TIMEOUT_S, what, advice)
         yield directory
 

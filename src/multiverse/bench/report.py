@@ -77,9 +77,19 @@ def racket_table(report: racket.Report) -> RenderableType:
     return Group(*lines)
 
 
+def kernel_table(report: base.Report) -> RenderableType:
+    """The AeroKernel beside Linux."""
+    title = f"AeroKernel beside Linux: medians of {report.runs} runs; ratio is HRT/native"
+    return _figures(report, title)
+
+
 def base_table(report: base.Report) -> RenderableType:
     """The table of the base figures."""
-    table = Table(title=f"Base figures: medians of {report.runs} runs; ratio is HRT/native")
+    return _figures(report, f"Base figures: medians of {report.runs} runs; ratio is HRT/native")
+
+
+def _figures(report: base.Report, title: str) -> RenderableType:
+    table = Table(title=title)
     table.add_column("figure")
     table.add_column("native", justify="right")
     table.add_column("HRT", justify="right")

@@ -188,6 +188,34 @@ def base(runs: int, json_file: str | None, core: str | None) -> None:
 @click.option(
     "--runs",
     type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Rounds of every figure.",
+)
+@_common
+def kernel(runs: int, json_file: str | None, core: str | None) -> None:
+    """The AeroKernel beside Linux: system calls, faults, threads, events, memory, time.
+
+    Linux does it natively, the AeroKernel in an HRT. Needs a C compiler: the measuring program is
+    compiled first.
+    """
+    from multiverse.bench import kernel as library
+    from multiverse.bench.report import kernel_table
+
+    json_path = _json_path(json_file)
+    executable = _core(core)
+
+    with _progress() as progress:
+        report = library.bench(executable, runs, _steps(progress, "compiling"))
+
+    _console(json_file).print(kernel_table(report))
+    _write_json(json_path, json_file, report.to_json())
+
+
+@bench.command()
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
     default=LATENCY_RUNS,
     show_default=True,
     help="Rounds of every measurement.",

@@ -10,6 +10,7 @@ import click
 from multiverse import __version__
 
 COMMANDS = {
+    "aerokernel": "Print what programs that use the AeroKernel are compiled with.",
     "bench": "Measure this machine: the paper's benchmarks, native against HRT.",
     "completion": "Print the completion script of a shell.",
     "crash-report": "Make a raw crash report readable.",
