@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
 
 import pytest
-from conftest import Outcome
+from conftest import Outcome, multiverse
 
-from multiverse.core import core_path
+from multiverse import aerokernel as library
 
 PARTS = {
     "threads": ["turns", "stacks", "many", "detached", "system_calls", "other_cpu"],
@@ -22,15 +23,26 @@ PARTS = {
     "pages": ["arguments", "barrier", "refused", "mapped_anew", "entries", "two_cpus"],
     "cpus": ["data_and_calls", "timers", "a_clock", "registers"],
 }
-LIBRARY = core_path().with_name("libaerokernel.a")
-INCLUDE = f"-I{core_path().with_name('include')}"
 STDERR = {"cpus": b"printed by the AeroKernel -5 ff\n"}
 
 
-@pytest.fixture
+EXAMPLE = "../../examples/privileged/privileged"
+
+
+def compile_all(guest: Callable[..., str]) -> dict[str, str]:
+    """Compile the programs that use the interface. Returns their paths by their names."""
+    names = {name: f"../guests_aerokernel/{name}" for name in (*PARTS, "absent")}
+    names["privileged"] = EXAMPLE
+    return {
+        name: guest(source, *library.cflags(), libraries=library.libs())
+        for name, source in names.items()
+    }
+
+
+@pytest.fixture(scope="module")
 def program(guest: Callable[..., str]) -> Callable[[str], str]:
-    """Compile a program that uses the interface."""
-    return lambda name: guest(f"../guests_aerokernel/{name}", INCLUDE, libraries=[str(LIBRARY)])
+    """The path of a program that uses the interface."""
+    return compile_all(guest).__getitem__
 
 
 @pytest.mark.parametrize("channel", ["auto", "async"])
@@ -50,5 +62,31 @@ def test_natively_there_is_none(program: Callable[[str], str], hrt: Callable[...
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler: c++ is not on PATH")
 def test_a_c_plus_plus_program_can_include_the_headers() -> None:
-    command = ["c++", "-xc++", "-Wall", "-Wextra", "-Werror", INCLUDE, "-fsyntax-only", "-"]
+    command = ["c++", "-xc++", "-Wall", "-Wextra", "-Werror", *library.cflags()]
+    command += ["-fsyntax-only", "-"]
     subprocess.run(command, input="#include <aerokernel.h>\n", text=True, check=True)
+
+
+def test_example(
+    program: Callable[[str], str], hrt: Callable[..., Outcome], facts: dict[str, str]
+) -> None:
+    natively = hrt([program("privileged")], config=None)
+    assert natively.status == 0
+    assert b"needs an AeroKernel" in natively.stdout
+    done = hrt([program("privileged")])
+    lines = done.stdout.decode().splitlines()
+    assert (done.status, done.stderr) == (0, b"")
+    assert lines[0] == f"An HRT at ring {facts['ring']}."
+    assert any(line.startswith("write barrier") and " 0 ns" not in line for line in lines)
+    if facts["ring"] == "0":
+        assert [line.split()[0] for line in lines[1:5]] == ["CR0", "CR3", "CR4", "EFER"]
+        assert lines[-1].startswith("dirty by the processor's bit: 86 of 256 pages")
+
+
+def test_flags_are_a_compilers() -> None:
+    flags = multiverse("aerokernel").stdout.split()
+    assert flags == [*library.cflags(), *library.libs()]
+    assert multiverse("aerokernel", "--cflags").stdout.split() == library.cflags()
+    assert multiverse("aerokernel", "--libs").stdout.split() == library.libs()
+    both = {"cflags": library.cflags(), "libs": library.libs()}
+    assert json.loads(multiverse("aerokernel", "--json").stdout) == both

@@ -481,6 +481,24 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals, status
 
 
 @needs_cc
+def test_kernel_writes_table_and_json(tmp_path: Path) -> None:
+    # The stand-in for the core runs the program natively, so both sides are Linux.
+    out = tmp_path / "out.json"
+    result = invoke("kernel", "--runs", "1", "--core", fake_core(tmp_path), "--json", out)
+    assert result.exit_code == 0, result.output
+    values = json.loads(out.read_text())
+    assert values["format"] == "multiverse-bench-kernel-1"
+    assert values["remarks"] == []
+    names = [figure["name"] for figure in values["figures"]]
+    assert names == [
+        *("system_call", "fault", "protect", "barrier", "thread", "event", "interrupt"),
+        *("block", "object", "clock", "timer"),
+    ]
+    for figure in values["figures"]:
+        assert len(figure["native"]) == len(figure["hrt"]) == 1
+
+
+@needs_cc
 def test_base_writes_table_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cli = tmp_path / "multiverse"
     cli.write_text('#!/bin/sh\n[ "$*" = "run --require-hrt --quiet -- $5" ] && exec "$5"\n')

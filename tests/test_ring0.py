@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MULTIVERSE
+from test_aerokernel import PARTS, compile_all
 from test_guests import ALL
 from test_privileges import CRASHES, HARMFUL, PRIVILEGES
 
@@ -55,6 +56,7 @@ def built(guest: Callable[..., str]) -> Path:
         find_tools()
     except TestbedError as error:
         pytest.skip(str(error))
+    compile_all(guest)
     return [Path(guest(name)) for name in [*ALL, PRIVILEGES, HARMFUL]][0].parent
 
 
@@ -87,3 +89,9 @@ def test_all_guests(built: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("machine", MACHINES)
 def test_other_machines(machine: str, built: Path, tmp_path: Path) -> None:
     check(run_inside(guests(FEW), built, tmp_path, *MACHINES[machine]), len(FEW))
+
+
+@pytest.mark.timeout(TIMEOUT + 100)
+def test_aerokernel(built: Path, tmp_path: Path) -> None:
+    tests = [f"{TESTS}/test_aerokernel.py::test_{name}" for name in ("interface", "example")]
+    check(run_inside(tests, built, tmp_path), 2 * len(PARTS) + 1)

@@ -116,6 +116,14 @@ int ak_page_entry(const void *address, uint64_t *ret)
     return ak_leaf(&paging, (uint64_t)address, ret) ? 0 : -ENOENT;
 }
 
+const uint64_t *ak_page_table(uint64_t physical)
+{
+    uint64_t offset = ALIGN_DOWN(physical, PAGE_SIZE) - ak_control->tables.memory;
+    if (ak_ring() || offset >= ak_control->tables.memory_size)
+        return NULL;
+    return (const uint64_t *)(AK_MEMORY_VIEW + offset);
+}
+
 long ak_page_test(void *start, size_t size, unsigned bits, bool clear)
 {
     struct ak_memory view;

@@ -43,6 +43,10 @@ int ak_page_protect(void *start, size_t size, enum ak_page_access access);
 /// @return 0; -ENOENT: there is none; -EPERM at ring 3.
 int ak_page_entry(const void *address, uint64_t *ret);
 
+/// The page of page tables at a physical address, as CR3 and entries give it, to read.
+/// @return NULL at ring 3, and where no page tables are.
+const uint64_t *ak_page_table(uint64_t physical);
+
 /// Count the pages of a range in whose entries all of `bits` are set, and clear these bits in the
 /// whole range if `clear`.
 /// @return the number; -EINVAL: not whole pages, or not prepared; -EPERM at ring 3.
