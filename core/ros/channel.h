@@ -74,10 +74,25 @@ bool ros_route_changes_rights(uint64_t nr, const struct ros_args *args);
 // Descriptor `fd` (or a range) may be something else from now on.
 void ros_route_forget(uint64_t first, uint64_t last);
 
-// poller.c -----------------------------------------------------------------------------------
+// cpus.c -------------------------------------------------------------------------------------
 
 // How many CPUs the set has.
 unsigned ros_cpus_count(const struct ros_cpus *cpus);
+// The CPUs that Linux lets the calling thread run on. Returns false if it does not say.
+bool ros_cpus_allowed(struct ros_cpus *ret);
+// Where the calling thread runs.
+unsigned ros_cpus_current(void);
+
+// The CPUs on which a poller may run that serves the caller.
+struct ros_places {
+    unsigned own;                // where the caller is
+    struct ros_cpus all, others; // others: without that one
+};
+// wanted: where pollers shall run, empty: wherever the caller may. Returns false if there is no
+// other CPU than the caller's.
+bool ros_cpus_find_places(const struct ros_cpus *wanted, struct ros_places *ret);
+
+// poller.c -----------------------------------------------------------------------------------
 
 void ros_pollers_init(const struct ros_channel_config *config, struct mv_control *control,
                       uint64_t exit_cycles, uint64_t tsc_hz);

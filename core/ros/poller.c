@@ -38,12 +38,16 @@ enum {
     NO_CPU_US = 1000000, // until we look again whether there is a core for a poller
 };
 enum { TURN_MAX_NS = 5000000 };
+// Calls that went the other way, each soon after the one before, until a poller is woken, and until
+// the first is made: in a process as short as most forked children are it never pays.
+enum { WAKE_MISSES = 2, MAKE_MISSES = 16 };
 // Of an idle core's time, a quarter may be spent on looking in vain.
 enum { SHARE = 4 };
 
 struct poller {
     struct ros_group *block; // its memory: stacks, and what handlers want of a group
     uint32_t tid;
+    unsigned cpu;       // where it last went to sleep
     uint32_t wake;      // futex: 0 while it sleeps
     uint32_t interrupt; // the SIGTRAP that comes is ours
     uint64_t rights;
@@ -66,6 +70,7 @@ static struct {
     uint64_t us;             // TSC cycles a microsecond
     uint64_t rights;         // of the pollers there are
     uint64_t missed_at;      // TSC of the last call that went the other way
+    unsigned missed;         // such calls, each soon after the one before
     uint64_t not_before;     // TSC before which none is to be woken
     uint64_t contended_till; // TSC before which others want the cores, as far as we know
     bool retiring;
@@ -110,26 +115,12 @@ void ros_pollers_reset(void)
             block->busy = 0;
     }
     set.looking = set.timeouts = set.running = set.waiting = 0;
-    set.missed_at = 0;
+    set.missed_at = set.missed = 0;
+    set.rights = 0;
     set.not_before = 0;
     set.retiring = false;
     if (set.control)
         WRITE_ONCE(set.control->open, 0);
-}
-
-unsigned ros_cpus_count(const struct ros_cpus *cpus)
-{
-    unsigned count = 0;
-    for (unsigned i = 0; i < ARRAY_SIZE(cpus->bits); i++)
-        for (uint64_t bits = cpus->bits[i]; bits; bits &= bits - 1)
-            count++;
-    return count;
-}
-
-static bool allowed_cpus(struct ros_cpus *ret)
-{
-    *ret = (struct ros_cpus){0};
-    return sys3(__NR_sched_getaffinity, 0, sizeof(*ret), ret) > 0;
 }
 
 void ros_pollers_init(const struct ros_channel_config *config, struct mv_control *control,
@@ -140,7 +131,7 @@ void ros_pollers_init(const struct ros_channel_config *config, struct mv_control
     set.cpus = config->ros_cpus;
     set.exit_cycles = exit_cycles;
     set.us = MAX(tsc_hz / 1000000, 1ULL);
-    set.cpus_allowed = allowed_cpus(&cpus) ? ros_cpus_count(&cpus) : 1;
+    set.cpus_allowed = ros_cpus_allowed(&cpus) ? ros_cpus_count(&cpus) : 1;
     // A poller keeps up with several virtual CPUs, and those are what the cores are for.
     set.max = config->pollers ? config->pollers : MAX(set.cpus_allowed / 4, 1U);
     set.max = MIN(set.max, (unsigned)POLLERS_MAX);
@@ -383,6 +374,7 @@ static void poller_main(void *block)
             WRITE_ONCE(set.not_before, rdtsc() + us(CONTENDED_US));
         uint64_t begin = rdtsc();
         struct __kernel_timespec time = {.tv_nsec = (long long)(nap * 1000 / set.us)};
+        WRITE_ONCE(me->cpu, ros_cpus_current());
         WRITE_ONCE(me->wake, 0);
         sys4(__NR_futex, &me->wake, FUTEX_WAIT_PRIVATE, 0, verdict == NAP ? &time : NULL);
         uint64_t now = rdtsc();
@@ -429,24 +421,6 @@ static int64_t make(struct poller *poller)
     return tid;
 }
 
-// The CPUs on which a poller may run that serves the caller.
-struct places {
-    struct ros_cpus all, others; // others: without the one where the caller is
-};
-
-// Returns false if there is no other CPU than the caller's.
-static bool find_places(struct places *ret)
-{
-    unsigned own;
-    if (!allowed_cpus(&ret->all) || sys3(__NR_getcpu, &own, 0, 0) < 0 || own >= ROS_CPUS_MAX)
-        return false;
-    if (ros_cpus_count(&set.cpus))
-        ret->all = set.cpus;
-    ret->others = ret->all;
-    ret->others.bits[own / 64] &= ~(1ULL << own % 64);
-    return ros_cpus_count(&ret->others) != 0;
-}
-
 // Errors: negative errno.
 static int64_t confine(const struct poller *poller, const struct ros_cpus *cpus)
 {
@@ -459,18 +433,25 @@ static void wake(struct poller *poller)
     sys3(__NR_futex, &poller->wake, FUTEX_WAKE_PRIVATE, 1);
 }
 
-// Have the poller run, woken or not, elsewhere than on the CPU where the caller is about to run its
-// virtual CPU: Linux likes to wake threads just there. It is confined for that moment only, and not
-// at all where cores are short: that spoils Linux's own balance. Errors: negative errno.
-static int64_t move(struct poller *poller, const struct places *places, bool woken)
+// Have a poller that waits to run do so elsewhere than on the CPU where the caller is about to run
+// its virtual CPU. It is confined for that moment only, and not at all where cores are short: that
+// spoils Linux's own balance.
+static void move_away(struct poller *poller, const struct ros_places *places)
 {
-    bool confined = !contended(rdtsc());
-    int64_t err = confined ? confine(poller, &places->others) : 0;
-    if (woken)
-        wake(poller);
-    if (confined)
+    confine(poller, &places->others);
+    confine(poller, &places->all);
+}
+
+// Wake a poller that sleeps. Linux prefers the CPU where a thread was last, so only one that was
+// where the caller is needs to be told.
+static void wake_elsewhere(struct poller *poller, const struct ros_places *places)
+{
+    bool here = READ_ONCE(poller->cpu) == places->own && !contended(rdtsc());
+    if (here)
+        confine(poller, &places->others);
+    wake(poller);
+    if (here)
         confine(poller, &places->all);
-    return err;
 }
 
 // True if a group that the pollers there are may act for lives.
@@ -492,7 +473,7 @@ static void wake_all(void)
 // With the lock held: wake a poller that sleeps, or make one.
 static void wake_or_make(const struct ros_group *group, uint64_t now)
 {
-    struct places places;
+    struct ros_places places;
     if (set.rights != group->rights) {
         if (set.rights && rights_in_use())
             return;
@@ -500,7 +481,7 @@ static void wake_or_make(const struct ros_group *group, uint64_t now)
         ros_route_forget(0, ~0ULL);
         wake_all(); // they find that they are retired
     }
-    if (!find_places(&places)) {
+    if (!ros_cpus_find_places(&set.cpus, &places)) {
         WRITE_ONCE(set.not_before, now + us(NO_CPU_US));
         return;
     }
@@ -510,12 +491,11 @@ static void wake_or_make(const struct ros_group *group, uint64_t now)
         if (!poller->block || !__atomic_load_n(&poller->block->busy, __ATOMIC_ACQUIRE)) {
             free = free ? free : poller;
         } else if (!READ_ONCE(poller->wake) && poller->rights == set.rights) {
-            move(poller, &places, true);
+            wake_elsewhere(poller, &places);
             return;
         }
     }
-    if (free &&
-        (make(free) < 0 || confine(free, &places.all) < 0 || move(free, &places, false) < 0))
+    if (free && (make(free) < 0 || (ros_cpus_count(&set.cpus) && confine(free, &set.cpus) < 0)))
         WRITE_ONCE(set.not_before, now + us(NO_CPU_US)); // a limit on threads, say
 }
 
@@ -527,7 +507,10 @@ void ros_pollers_want(struct ros_group *group)
     if (!set.control || set.retiring || now < READ_ONCE(set.not_before))
         return;
     WRITE_ONCE(set.missed_at, now);
-    if (set.mode == ROS_CHANNEL_AUTO && now - missed > us(RARE_US))
+    if (now - missed > us(RARE_US))
+        WRITE_ONCE(set.missed, 0);
+    unsigned wanted = __atomic_add_fetch(&set.missed, 1, __ATOMIC_RELAXED);
+    if (set.mode == ROS_CHANNEL_AUTO && wanted < (set.rights ? WAKE_MISSES : MAKE_MISSES))
         return;
     if (READ_ONCE(set.looking) >= set.max)
         return;
@@ -538,20 +521,20 @@ void ros_pollers_want(struct ros_group *group)
 
 void ros_pollers_timed_out(void)
 {
-    struct places places;
+    struct ros_places places;
     if (!set.control) // without pollers nobody but an enemy leaves a request behind
         return;
     // Until the poller runs again nobody needs to wait for it.
     WRITE_ONCE(set.control->open, 0);
     __atomic_add_fetch(&set.timeouts, 1, __ATOMIC_RELAXED);
-    if (contended(rdtsc())) // then it is left where it is (move())
+    if (contended(rdtsc())) // then it is left where it is (move_away())
         return;
     // It may be our CPU that it waits for: the virtual CPU has moved since it was placed.
     mv_lock(&set.lock);
-    if (find_places(&places))
+    if (ros_cpus_find_places(&set.cpus, &places))
         for (unsigned i = 0; i < set.max; i++)
             if (set.poller[i].block && READ_ONCE(set.poller[i].block->busy))
-                move(&set.poller[i], &places, false);
+                move_away(&set.poller[i], &places);
     mv_unlock(&set.lock);
 }
 
