@@ -111,6 +111,10 @@
 #define MV_AEROKERNEL_ATTACH 0  // version: 0, -EPROTONOSUPPORT, -ENOTSUP
 #define MV_AEROKERNEL_PREPARE 1 // start, size: translate the range by pages; 0, -EINVAL, -ENOMEM
 #define MV_AEROKERNEL_DROP 2    // start, size: all processors forget what they know of the range
+#define MV_AEROKERNEL_LEAVE 3   // a thread that has entered goes on natively; else -EINVAL
+#define MV_AEROKERNEL_NATIVE                                                                       \
+    4 // fn, arg: call fn(arg) natively, its result is the answer's;
+      // -EINVAL on a thread that has not entered
 #define MV_AEROKERNEL_VERSION 1
 
 #ifndef __ASSEMBLER__

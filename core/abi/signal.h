@@ -22,6 +22,8 @@ enum { ROS_SIGNALS = 64 };
     (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGFPE) | SIGBIT(SIGILL) | SIGBIT(SIGTRAP))
 enum { ROS_SYNC_COUNT = 5 };
 
+#define SA_RESTORER_FLAG 0x04000000ULL // SA_RESTORER, which the headers keep from programs
+
 // Handlers that are none: the default action, and to ignore the signal.
 #define HANDLER_DEFAULT 0ULL
 #define HANDLER_IGNORE 1ULL

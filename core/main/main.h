@@ -2,6 +2,7 @@
 #ifndef MV_MAIN_MAIN_H
 #define MV_MAIN_MAIN_H
 
+#include "abi/attach.h"
 #include "base/types.h"
 #include "loader/elf.h"
 #include "ros/channel.h"
@@ -72,6 +73,10 @@ struct mv_costs {
 // negative errno; *what says what failed.
 int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const char **what,
                 struct mv_costs *costs);
+
+// Begin within a process that runs already (attach.c): open the substrate, make the VM. On the
+// caller's stack; relocated, but nothing else is set up. Returns 0 or a negative errno.
+int mv_attach(const struct mv_attach_request *request, struct mv_attach_answer *answer);
 
 // The latency command (latency.c): samples in TSC cycles, KEY=SAMPLE,... in one or more lines a
 // key. Dies with 125 where no HRT is possible. Never returns.

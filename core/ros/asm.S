@@ -154,4 +154,18 @@ ros_call_on_stack:
     call *%rax
     ud2
 
+// int64_t ros_call_far_asm(fn, arg, stack)
+    .globl ros_call_far_asm
+    .hidden ros_call_far_asm
+ros_call_far_asm:
+    push %rbx
+    mov %rsp, %rbx
+    mov %rdx, %rsp
+    mov %rdi, %rax
+    mov %rsi, %rdi
+    call *%rax
+    mov %rbx, %rsp
+    pop %rbx
+    ret
+
     .section .note.GNU-stack, "", @progbits

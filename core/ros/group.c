@@ -8,7 +8,7 @@
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
-#include "ros/ros.h"
+#include "ros/channel.h"
 #include "ros/trace.h"
 
 _Static_assert(offsetof(struct ros_group, signal_pending) == 0, "asm.S");
@@ -153,6 +153,7 @@ int ros_group_acquire(struct ros_group **ret)
         err = make_vcpu(group);
     if (!err) {
         group->busy = GROUP_BUSY;
+        group->entered = false;
         memset(group->cpu_page, 0, PAGE_SIZE); // the AeroKernel's data of a thread that has ended
         if (ros_stats()) {
             ros_stats_add(&ros_stats()->groups, 1);
@@ -162,6 +163,29 @@ int ros_group_acquire(struct ros_group **ret)
     }
     mv_unlock(&pool.lock);
     return err;
+}
+
+void ros_group_begin_native(struct ros_group *group, struct ros_sighand *sighand, uint64_t fs_base,
+                            uint64_t gs_base)
+{
+    group->sighand = sighand;
+    group->signal_pending = 0;
+    group->has_temporary_mask = false;
+    group->replicating = false;
+    group->pending_sync = 0;
+    group->trap->word = (struct mv_trap_word){0};
+    group->signals->pending_sync = 0;
+    group->private_files = false;
+    group->altstack = (stack_t){.ss_flags = SS_DISABLE};
+    group->fs_base = fs_base;
+    group->gs_base = gs_base;
+    group->resume = ROS_LOAD;
+    group->entered = true;
+    ros_channel_begin(group, NULL, false);
+    ros_reset_xsave(group);
+    ros_signal_thread_init(group);
+    ros_signal_set_mask(group, ros_signal_mask(group));
+    ros_signal_publish(group);
 }
 
 void ros_group_release(struct ros_group *group)
@@ -187,7 +211,7 @@ static bool is_last(struct ros_group *group)
 void ros_group_exit(struct ros_group *group, int status)
 {
     // KVM may keep a worker thread in the process, which would outlive the program's last thread.
-    if (is_last(group))
+    if (is_last(group) && !ros.attached)
         sys_exit_group(status);
     ros_trace(&(struct ros_event){.kind = MV_TRACE_GROUP_END, .result = status}, rdtsc());
     // From here no signal may run on the group's stacks any more.

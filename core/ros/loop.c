@@ -7,6 +7,7 @@
 #include "base/string.h"
 #include "base/sys.h"
 #include "hvm/details.h"
+#include "rewrite/maps.h"
 #include "rewrite/rewrite.h"
 #include "ros/channel.h"
 #include "ros/crash.h"
@@ -223,6 +224,16 @@ static bool linux_maps(uint64_t address)
     return sys3(__NR_mincore, ALIGN_DOWN(address, PAGE_SIZE), PAGE_SIZE, &resident) == 0;
 }
 
+// Let what is mapped around an address that Linux executes be executed.
+static void allow_mapping(uint64_t address)
+{
+    struct rw_mapping mapping;
+    if (rw_find_mapping(address, &mapping) || !mapping.executable)
+        mapping = (struct rw_mapping){.start = ALIGN_DOWN(address, PAGE_SIZE),
+                                      .end = ALIGN_DOWN(address, PAGE_SIZE) + PAGE_SIZE};
+    ros_space_merge_range(mapping.start, mapping.end - mapping.start, true);
+}
+
 // A page fault that the page tables gave, not Linux: memory not merged yet, or not executable as
 // far as we know.
 static void page_fault(struct ros_group *group, uint64_t error, uint64_t address)
@@ -261,7 +272,7 @@ static void page_fault(struct ros_group *group, uint64_t error, uint64_t address
     ros_trace(&(struct ros_event){.kind = MV_TRACE_REPLICATION, .result = sig, .a = {address, rip}},
               begin);
     if (!sig && fetch) // Linux let it be executed: so shall we
-        ros_space_merge_range(ALIGN_DOWN(address, PAGE_SIZE), PAGE_SIZE, true);
+        allow_mapping(address);
     raise_or_go_on(group, sig, &signal);
 }
 

@@ -92,6 +92,11 @@ struct ros_group {
     bool has_forwarded;
     stack_t altstack; // the program's
 
+    // Of a native thread that has entered the HRT: where it goes on natively.
+    struct ros_context native_context;
+    bool entered;
+    bool calls_natively; // a function of the program's; its signals are as a native thread's
+
     volatile bool replicating;
     struct ros_context replicate_context;
     struct ros_signal *replicate_result;
@@ -135,6 +140,7 @@ struct ros_process {
     bool hybrid; // a VM exists
     bool follow; // execve starts an HRT again
     bool quiet;
+    bool attached;                  // to a process that was there before (main/attach.c)
     const char *core_path, *config; // for follow
     char exe_path[4096];            // what /proc/self/exe shall say
     bool exe_by_kernel;             // the kernel says it already
@@ -149,6 +155,10 @@ extern struct ros_process ros;
 int ros_group_acquire(struct ros_group **ret);
 // Give a group back whose thread is gone (or never came to be).
 void ros_group_release(struct ros_group *group);
+// Begin with a native thread, which has acquired the group: signals are blocked, the extended state
+// is a fresh program's.
+void ros_group_begin_native(struct ros_group *group, struct ros_sighand *sighand, uint64_t fs_base,
+                            uint64_t gs_base);
 // The partner's end: give the group back and leave the thread.
 _Noreturn void ros_group_exit(struct ros_group *group, int status);
 // Make the virtual CPU of this group in a new VM; used by hybrid forked children.
@@ -274,7 +284,8 @@ ros_handler ros_sys_mmap, ros_sys_munmap, ros_sys_mprotect, ros_sys_mremap, ros_
     ros_sys_execve, ros_sys_execveat, ros_sys_exit, ros_sys_exit_group, ros_sys_arch_prctl,
     ros_sys_prctl, ros_sys_seccomp, ros_sys_close, ros_sys_close_range, ros_sys_dup2, ros_sys_fcntl,
     ros_sys_path, ros_sys_path_at, ros_sys_readlink, ros_sys_readlinkat, ros_sys_absent,
-    ros_sys_forbidden, ros_sys_aerokernel, ros_sys_unshare, ros_sys_setns, ros_sys_sigpending;
+    ros_sys_rseq, ros_sys_forbidden, ros_sys_aerokernel, ros_sys_unshare, ros_sys_setns,
+    ros_sys_sigpending;
 
 // signal.c -----------------------------------------------------------------------------------
 
@@ -291,6 +302,11 @@ void ros_signal_force(struct ros_group *group, const struct ros_signal *signal);
 _Noreturn void ros_die_by_signal(int sig);
 // Make the dispositions and the mask the kernel's own, before the program goes on natively.
 void ros_signal_to_native(struct ros_group *group);
+// Install the core's handlers of instruction-raised signals in front of the process's own, which
+// native threads go on having.
+void ros_signal_attach(void);
+// The process's own again. Returns 0, or -EBUSY if it has installed others since.
+int ros_signal_detach(void);
 // Install the core's handlers of instruction-raised signals again, after an execve that failed.
 void ros_signal_reclaim(void);
 struct ros_sighand *ros_sighand_copy(struct ros_sighand *from);
@@ -357,6 +373,8 @@ _Noreturn void ros_native_enter(void *stack_pointer);
 // clone or clone3 (nr) with args; the child calls start(arg) if start is not NULL (it then has a
 // stack of its own), else returns 0.
 int64_t ros_clone_asm(uint64_t nr, const uint64_t args[5], void (*start)(void *), void *arg);
+// fn(arg) on another stack, whose pointer is a multiple of 16.
+int64_t ros_call_far_asm(uint64_t fn, uint64_t arg, uint64_t stack);
 _Noreturn void ros_exit_asm(uint32_t *busy, int status);
 _Noreturn void ros_call_on_stack(void (*fn)(void *), void *arg, uint64_t stack);
 void ros_restorer(void);

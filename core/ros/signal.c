@@ -16,7 +16,6 @@
 #include "ros/trace.h"
 #include "superposition/sigframe.h"
 
-#define SA_RESTORER_FLAG 0x04000000ULL
 #define NEVER_BLOCKED (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
 
 static bool is_sync(int sig)
@@ -128,9 +127,34 @@ void ros_interrupt_syscall(struct ucontext *uc)
         uc->uc_mcontext.rip = (uint64_t)ros_syscall_interrupted;
 }
 
+// What the process would do itself about one of the synchronous signals, where the core is only
+// attached.
+static struct ros_sigaction own_actions[ROS_SYNC_COUNT];
+
+// A signal of a thread that is not in the HRT.
+static void native_signal(int sig, siginfo_t *info, struct ucontext *uc)
+{
+    const struct ros_sigaction *action = &own_actions[sync_index(sig)];
+    if (action->handler > HANDLER_IGNORE) {
+        ((void (*)(int, siginfo_t *, struct ucontext *))action->handler)(sig, info, uc);
+        return;
+    }
+    if (action->handler == HANDLER_IGNORE && info->si_code <= 0)
+        return;
+    static const struct ros_sigaction fallback;
+    native_action(sig, &fallback, NULL);
+    if (info->si_code <= 0) // else the instruction raises it again
+        sys3(__NR_tgkill, sys0(__NR_getpid), sys0(__NR_gettid), sig);
+}
+
 void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
 {
     struct ros_group *group = ros_self();
+    bool native = !mv_region_touches((uint64_t)__builtin_frame_address(0), 1);
+    if (ros.attached && (native || group->calls_natively)) {
+        native_signal(sig, info, uc);
+        return;
+    }
     struct sigcontext *regs = &uc->uc_mcontext;
     if (is_sync(sig) && info->si_code > 0) {
         if (group->replicating)
@@ -188,6 +212,29 @@ void ros_signal_reclaim(void)
     for (int sig = 1; sig <= ROS_SIGNALS; sig++)
         if (is_sync(sig))
             native_action(sig, core_action(0), NULL);
+}
+
+void ros_signal_attach(void)
+{
+    for (int sig = 1; sig <= ROS_SIGNALS; sig++)
+        if (is_sync(sig))
+            native_action(sig, core_action(0), &own_actions[sync_index(sig)]);
+}
+
+int ros_signal_detach(void)
+{
+    int err = 0;
+    for (int sig = 1; sig <= ROS_SIGNALS; sig++) {
+        struct ros_sigaction now = {0};
+        if (!is_sync(sig))
+            continue;
+        native_action(sig, NULL, &now);
+        if (now.handler == (uint64_t)ros_signal_entry)
+            native_action(sig, &own_actions[sync_index(sig)], NULL);
+        else
+            err = -EBUSY; // it may call ours in the end
+    }
+    return err;
 }
 
 void ros_signal_thread_init(struct ros_group *group)

@@ -1,6 +1,7 @@
 // The system call that only an HRT has: what the AeroKernel's interface needs of the ROS.
 
 #include <asm/errno.h>
+#include <asm/prctl.h>
 #include <asm/unistd.h>
 #include <linux/mman.h>
 
@@ -39,6 +40,39 @@ static int64_t drop(uint64_t start, uint64_t size)
     return err;
 }
 
+// Back to where the thread entered the HRT, natively.
+static int64_t leave(struct ros_group *group)
+{
+    if (!group->entered)
+        return -EINVAL;
+    // The exit of the request has to be finished before the virtual CPU serves another thread.
+    hvm_vcpu_finish_exit(&group->vcpu);
+    hvm_unkick(&group->vcpu);
+    ros_context_restore(&group->native_context, 1);
+}
+
+// A function of the program's, on its own stack and with its own thread-local storage, but
+// natively.
+static int64_t call_natively(struct ros_group *group, uint64_t fn, uint64_t arg)
+{
+    enum { RED_ZONE = 128 };
+    uint64_t fs, gs;
+    if (!group->entered)
+        return -EINVAL;
+    struct hvm_state state;
+    ros_read_state(group, &state, NULL);
+    sys2(__NR_arch_prctl, ARCH_GET_FS, &fs);
+    sys2(__NR_arch_prctl, ARCH_GET_GS, &gs);
+    sys2(__NR_arch_prctl, ARCH_SET_FS, state.fs_base);
+    sys2(__NR_arch_prctl, ARCH_SET_GS, state.gs_base);
+    group->calls_natively = true;
+    int64_t result = ros_call_far_asm(fn, arg, ALIGN_DOWN(group->frame->rsp - RED_ZONE, 16));
+    group->calls_natively = false;
+    sys2(__NR_arch_prctl, ARCH_SET_FS, fs);
+    sys2(__NR_arch_prctl, ARCH_SET_GS, gs);
+    return result;
+}
+
 int64_t ros_sys_aerokernel(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     (void)nr;
@@ -50,6 +84,10 @@ int64_t ros_sys_aerokernel(struct ros_group *group, uint64_t nr, struct ros_args
         return is_range(start, size) ? ros_space_split(start, size) : -EINVAL;
     case MV_AEROKERNEL_DROP:
         return is_range(start, size) ? drop(start, size) : -EINVAL;
+    case MV_AEROKERNEL_LEAVE:
+        return leave(group);
+    case MV_AEROKERNEL_NATIVE:
+        return call_natively(group, start, size);
     default:
         return -EINVAL;
     }

@@ -44,7 +44,7 @@ static ros_handler *const handlers[] = {
     [__NR_unshare] = ros_sys_unshare,
     [__NR_setns] = ros_sys_setns,
     // State of the Linux thread that an HRT thread does not have.
-    [__NR_rseq] = ros_sys_absent,
+    [__NR_rseq] = ros_sys_rseq,
     [__NR_modify_ldt] = ros_sys_absent,
     [__NR_iopl] = ros_sys_forbidden,
     [__NR_ioperm] = ros_sys_forbidden,
@@ -83,6 +83,14 @@ int64_t ros_sys_absent(struct ros_group *group, uint64_t nr, struct ros_args *ar
 {
     (void)group, (void)nr, (void)args;
     return -ENOSYS;
+}
+
+// A C library that has restartable sequences on its native threads ends the program if a new thread
+// gets none. One that is told so, but finds no CPU number, does without.
+int64_t ros_sys_rseq(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    (void)group, (void)nr, (void)args;
+    return ros.attached ? 0 : -ENOSYS;
 }
 
 int64_t ros_sys_forbidden(struct ros_group *group, uint64_t nr, struct ros_args *args)

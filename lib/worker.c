@@ -1,0 +1,219 @@
+// Threads of the HRT: what is executed there, and how a caller waits for it. Nothing here may use
+// thread-local storage between switching to the caller's and back.
+
+#include <errno.h>
+#include <execinfo.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "abi/frame.h"
+#include "hrt.h"
+
+// Turns of looking before one sleeps: some 20 µs, about what sleeping and waking cost.
+enum { LOOKS = 2000 };
+
+// Not through the C library: a caller's errno may be the function's already.
+static void futex(uint32_t *word, long operation, uint32_t value)
+{
+    long result;
+    register void *timeout __asm__("r10") = NULL;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(SYS_futex), "D"(word), "S"(operation), "d"(value), "r"(timeout)
+                     : "rcx", "r11", "memory");
+}
+
+static void futex_wait(uint32_t *word, uint32_t value)
+{
+    futex(word, FUTEX_WAIT_PRIVATE, value);
+}
+
+static void futex_wake(uint32_t *word)
+{
+    futex(word, FUTEX_WAKE_PRIVATE, 1);
+}
+
+// ---- In the HRT -------------------------------------------------------------------------------
+
+// Returns POSTED, maybe with WAITED, or QUIT.
+static uint32_t wait_for_request(struct worker *worker)
+{
+    for (;;) {
+        for (unsigned look = 0; look < LOOKS; look++) {
+            uint32_t state = __atomic_load_n(&worker->state, __ATOMIC_ACQUIRE);
+            if (state != IDLE && state != ASLEEP)
+                return state;
+            __builtin_ia32_pause();
+        }
+        uint32_t idle = IDLE;
+        __atomic_compare_exchange_n(&worker->state, &idle, ASLEEP, false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED);
+        futex_wait(&worker->state, ASLEEP);
+    }
+}
+
+// The request has been executed.
+static void answer(struct worker *worker)
+{
+    if (__atomic_exchange_n(&worker->state, IDLE, __ATOMIC_ACQ_REL) & WAITED)
+        futex_wake(&worker->state);
+}
+
+static void run(struct worker *worker)
+{
+    typedef uint64_t function(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
+    uint64_t *a = worker->args;
+    if (worker->wide)
+        invoke(worker->call);
+    else
+        a[0] = ((function *)worker->function)(a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+// Returns 0 or -EFAULT.
+static int run_guarded(struct worker *worker)
+{
+    uint64_t own;
+    int err = -EFAULT;
+    __asm__ volatile("rdfsbase %0" : "=r"(own));
+    // A thread's TLS is what FS says, for the compiler, too: it must not be used until FS is back.
+    uint64_t fs = worker->fs_base ? worker->fs_base : own;
+    if (!context_save(worker->saved)) {
+        __asm__ volatile("wrfsbase %0" : : "r"(fs) : "memory");
+        run(worker);
+        err = 0;
+    }
+    __asm__ volatile("wrfsbase %0" : : "r"(own) : "memory");
+    return err;
+}
+
+void worker_fault(int sig, void *info, void *context)
+{
+    const siginfo_t *i = info;
+    const ucontext_t *uc = context;
+    struct worker *worker = NULL;
+    struct mv_hrt *hrt = the_hrt();
+    for (unsigned n = 0; n < hrt->threads && !worker; n++) {
+        struct worker *w = &hrt->workers[n];
+        if ((char *)&worker >= w->altstack && (char *)&worker < w->altstack + ALTSTACK_SIZE)
+            worker = w;
+    }
+    if (!worker) { // a thread that a function has made
+        signal(sig, SIG_DFL);
+        raise(sig);
+        _exit(128 + sig);
+    }
+    struct mv_fault *fault = &worker->fault;
+    *fault = (struct mv_fault){.signal = sig, .code = i->si_code, .address = (uint64_t)i->si_addr};
+    for (unsigned n = 0; n < 18; n++)
+        fault->registers[n] = (uint64_t)uc->uc_mcontext.gregs[n];
+    void *frames[34];
+    int count = backtrace(frames, 34);
+    int first = 0; // the first ones are the handler's own
+    while (first < count && frames[first] != (void *)fault->registers[16])
+        first++;
+    if (first == count) { // it could not be unwound: at least where it was
+        frames[0] = (void *)fault->registers[16];
+        first = 0, count = 1;
+    }
+    for (int n = first; n < count && fault->frames < 32; n++)
+        fault->backtrace[fault->frames++] = (uint64_t)frames[n];
+    context_restore(worker->saved);
+}
+
+// Take the next task, or give the thread back. Returns false then.
+static bool next_task(struct worker *worker)
+{
+    struct mv_hrt *hrt = worker->hrt;
+    pthread_mutex_lock(&hrt->lock);
+    struct mv_task *task = hrt->first;
+    if (task)
+        hrt->first = task->next;
+    worker->task = task;
+    if (task) {
+        worker->call = task->call;
+    } else {
+        answer(worker);
+        __atomic_store_n(&worker->owned, 0, __ATOMIC_RELEASE);
+        pthread_cond_broadcast(&hrt->freed);
+    }
+    pthread_mutex_unlock(&hrt->lock);
+    return task != NULL;
+}
+
+static void run_tasks(struct worker *worker)
+{
+    do {
+        struct mv_task *task = worker->task;
+        task->status = run_guarded(worker);
+        if (task->status)
+            task->call->fault = worker->fault;
+        __atomic_store_n(&task->done, 1, __ATOMIC_RELEASE);
+        futex_wake(&task->done);
+    } while (next_task(worker));
+}
+
+void worker_loop(struct worker *worker)
+{
+    stack_t stack = {.ss_sp = worker->altstack, .ss_size = ALTSTACK_SIZE};
+    sigaltstack(&stack, NULL);
+    worker_begun(worker, 0);
+    while (wait_for_request(worker) != QUIT) {
+        if (worker->task) {
+            run_tasks(worker);
+            continue;
+        }
+        worker->status = (uint32_t)run_guarded(worker);
+        answer(worker);
+    }
+    if (!worker->hrt->within)
+        core_request(MV_AEROKERNEL_LEAVE, 0, 0);
+}
+
+// ---- On callers' threads ----------------------------------------------------------------------
+
+void worker_post(struct worker *worker, uint32_t what)
+{
+    if (__atomic_exchange_n(&worker->state, what, __ATOMIC_ACQ_REL) == ASLEEP)
+        futex_wake(&worker->state);
+}
+
+int worker_execute(struct worker *worker)
+{
+    worker_post(worker, POSTED);
+    for (unsigned look = 0;; look++) {
+        uint32_t state = __atomic_load_n(&worker->state, __ATOMIC_ACQUIRE);
+        if (state == IDLE || state == ASLEEP)
+            return (int)worker->status;
+        if (look < LOOKS)
+            __builtin_ia32_pause();
+        else if ((state & WAITED) ||
+                 __atomic_compare_exchange_n(&worker->state, &state, POSTED | WAITED, false,
+                                             __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            futex_wait(&worker->state, POSTED | WAITED);
+    }
+}
+
+int mv_task_join(struct mv_task *task)
+{
+    for (unsigned look = 0; !__atomic_load_n(&task->done, __ATOMIC_ACQUIRE); look++) {
+        if (look < LOOKS)
+            __builtin_ia32_pause();
+        else
+            futex_wait(&task->done, 0);
+    }
+    int status = task->status;
+    if (status)
+        report_fault(&task->call->fault);
+    free(task);
+    return status;
+}
+
+bool mv_task_done(const struct mv_task *task)
+{
+    return __atomic_load_n(&task->done, __ATOMIC_ACQUIRE);
+}

@@ -1,0 +1,1 @@
+"""The accelerator model: single functions of a running process in an HRT of its own."""
