@@ -494,10 +494,12 @@ def test_the_core_refuses_wrong_configuration(arguments: list[str], message: str
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_the_core_says_where_the_other_ring_is_impossible(facts: dict[str, str]) -> None:
-    done = core_latency("ring=0" if facts["ring"] == "3" else "ring=3")
-    assert done.returncode == 125
-    assert "Operation not supported; see multiverse doctor" in done.stderr
+def test_the_core_says_where_ring_0_is_impossible(facts: dict[str, str]) -> None:
+    done = core_latency("ring=0")
+    possible = facts["kind"] == "hardware"
+    assert done.returncode == (0 if possible else 125)
+    refused = "ring 0 on a software KVM: Operation not supported; see multiverse doctor"
+    assert possible or refused in done.stderr
 
 
 @needs_cc

@@ -10,7 +10,7 @@
 //   AK_WINDOW(i) + 0      entry page (alias)            user, read, execute
 //              + 0x1000   mv_frame, mv_trap, mv_slot, mv_signals: user, read, write
 //              + 0x2000   doorbell: no memory behind it user, write (an exit)
-//              + 0x3000   GDT and TSS                   supervisor
+//              + 0x3000   GDT, TSS, way back to CPL 3   supervisor
 //              + 0x4000   IST stacks                    user, read, write
 //              + 0x5000   struct ak_local (kernel.h)    user, read, write
 //              + 0x6000   the AeroKernel's stack        user, read, write
@@ -33,6 +33,7 @@
 #define AK_SIGNALS_OFFSET 0x1500
 #define AK_DOORBELL_OFFSET 0x2000
 #define AK_TABLES_OFFSET 0x3000
+#define AK_RETURN_OFFSET 0x3c00
 #define AK_IST_OFFSET 0x4000
 #define AK_CPU_OFFSET 0x5000
 #define AK_STACK_OFFSET 0x6000
@@ -59,6 +60,10 @@
 
 // Flags that every program has: interrupts on, and the bit that is always 1.
 #define AK_FLAGS_FIXED 0x202
+
+// Selectors of a program at ring 3: Linux's, since programs find them in signal frames.
+#define AK_USER_SS 0x2b
+#define AK_USER_CS 0x33
 
 // Offsets into struct mv_frame, for assembly; frame.c checks them.
 #define MV_FRAME_R15 0

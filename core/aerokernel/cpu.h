@@ -5,13 +5,11 @@
 #include "abi/frame.h"
 #include "base/types.h"
 
-// Selectors. The user ones are Linux's, since programs find them in signal frames.
+// Selectors, besides those in frame.h.
 enum {
     AK_KERNEL_CS = 0x08,
     AK_KERNEL_SS = 0x10,
     AK_TSS = 0x18,
-    AK_USER_SS = 0x2b,
-    AK_USER_CS = 0x33,
     AK_CPU_NODE = 0x7b, // its limit is cpu | node << 12: what the vdso's getcpu reads by LSL
 };
 enum { AK_GDT_ENTRIES = 16, AK_IDT_VECTORS = 256 };
@@ -21,13 +19,22 @@ extern const char ak_entry_page[], ak_vector_page[], ak_image_end[];
 extern const char ak_call_saved[], ak_syscall_entry[], ak_request[], ak_consumed[],
     ak_asynchronous[], ak_doorbell[], ak_answered[], ak_port[], ak_entry_end[], ak_probe[],
     ak_local[], ak_local_saved[], ak_trap_entry[], ak_trap_saved[], ak_trap_end[],
-    ak_page_fault_ring0[], ak_page_fault_ring3[];
+    ak_syscall_return[], ak_page_fault_ring0[], ak_page_fault_ring3[], ak_page_fault_interpreted[];
 
 // The image of what is C (image.h), as bytes.
 extern const char ak_kernel_begin[], ak_kernel_end[];
 
-// Fill a page with the IDT that all virtual CPUs share. ring: of the program.
-void ak_idt_init(void *idt_page, unsigned ring);
+// Where SYSCALL and page faults arrive: depends on where they have to get the virtual CPU from, and
+// to. Labels of the entry page and of the vector page.
+struct ak_entries {
+    const char *syscall, *page_fault;
+};
+// ring: of the program. interpreted: whether the substrate interprets code at CPL 0; there SYSCALL
+// does not switch to it.
+struct ak_entries ak_entries_for(unsigned ring, bool interpreted);
+
+// Fill a page with the IDT that all virtual CPUs share. page_fault: of struct ak_entries.
+void ak_idt_init(void *idt_page, const char *page_fault);
 
 // Fill a window's GDT and TSS. tables: the page behind AK_TABLES_OFFSET; window: its guest
 // virtual address; cpu_node: what getcpu shall report, cpu | node << 12.

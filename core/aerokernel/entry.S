@@ -34,9 +34,9 @@
     .globl ak_call_saved, ak_syscall_entry, ak_request, ak_consumed, ak_asynchronous
     .globl ak_doorbell, ak_answered, ak_port, ak_entry_end, ak_probe
     .globl ak_local, ak_local_saved, ak_trap_entry, ak_trap_saved, ak_trap_end
-    .globl ak_page_fault_ring0, ak_page_fault_ring3
+    .globl ak_syscall_return, ak_page_fault_ring0, ak_page_fault_ring3, ak_page_fault_interpreted
     .hidden ak_local, ak_local_saved, ak_trap_entry, ak_trap_saved, ak_trap_end
-    .hidden ak_page_fault_ring0, ak_page_fault_ring3
+    .hidden ak_syscall_return, ak_page_fault_ring0, ak_page_fault_ring3, ak_page_fault_interpreted
     .hidden ak_entry_page, ak_vector_page, ak_image_end
     .hidden ak_call_saved, ak_syscall_entry, ak_request, ak_consumed, ak_asynchronous
     .hidden ak_doorbell, ak_answered, ak_port, ak_entry_end, ak_probe
@@ -56,7 +56,15 @@ ak_call_saved:
     xor %ecx, %ecx
     jmp ak_request
 
-    // LSTAR. SYSCALL put the return address into RCX and the flags into R11 and switched
+    // LSTAR for a program at ring 3 where SYSCALL switches to CPL 0: back to CPL 3 behind it. Only
+    // RSP has to be given away for that; the rest of what IRETQ takes is always the same.
+ak_syscall_return:
+    mov %rsp, FRAME(RSP)
+    mov %rsp, (ak_entry_page + AK_RETURN_OFFSET + 24)(%rip)
+    lea (ak_entry_page + AK_RETURN_OFFSET)(%rip), %rsp
+    iretq
+
+    // LSTAR otherwise. SYSCALL put the return address into RCX and the flags into R11 and switched
     // nothing else: RSP is the program's, with its red zone below. At ring 0 this runs at
     // CPL 0; on a KVM that leaves CPL 3 in place, at CPL 3. At CPL 0 the program may have switched
     // interrupts off by POPF, which natively changes nothing: they are on again after each call.
@@ -269,8 +277,10 @@ ak_vector_page:
     .endr
 
     // Page faults do not leave at once: the AeroKernel answers some of them. Where instructions at
-    // CPL 0 are interpreted, each costs as much as a system call does natively, so there are few.
-ak_page_fault_ring3:
+    // CPL 0 are interpreted, each costs as much as a system call does natively, so there are few,
+    // and IRETQ is not among those that KVM interprets, as SYSEXIT is not among those of an AMD
+    // processor in long mode.
+ak_page_fault_interpreted:
     push %rdx
     push %rcx
     mov %cr2, %rdx
@@ -278,6 +288,19 @@ ak_page_fault_ring3:
     mov %rsp, %rcx
     mov $(AK_WINDOW(0) + (ak_trap_entry - ak_entry_page)), %rdx
     rex.w sysexit                       // to RDX, at CPL 3; RCX becomes RSP and stays
+ak_page_fault_ring3:
+    push %rdx
+    push %rcx
+    mov %cr2, %rdx
+    push %rdx
+    mov %rsp, %rcx
+    mov $(AK_WINDOW(0) + (ak_trap_entry - ak_entry_page)), %rdx
+    pushq $AK_USER_SS
+    pushq %rcx
+    pushq $AK_FLAGS_FIXED
+    pushq $AK_USER_CS
+    pushq %rdx
+    iretq
 ak_page_fault_ring0:
     test $8, %spl                       // INT 14: no error code
     jnz ak_vector_page + 14 * AK_VECTOR_STRIDE

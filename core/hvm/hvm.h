@@ -112,6 +112,9 @@ void hvm_vcpu_set_state(struct hvm_vcpu *vcpu, unsigned ring, const struct hvm_s
 // Replace only FS and GS base, for arch_prctl.
 void hvm_vcpu_set_bases(struct hvm_vcpu *vcpu, uint64_t fs, uint64_t gs);
 
+// Change where SYSCALL goes: the LSTAR entry, guest virtual.
+int hvm_vcpu_set_entry(struct hvm_vcpu *vcpu, uint64_t entry);
+
 // Change what RDPID gives; without effect where the virtual CPU has none.
 void hvm_vcpu_set_cpu_node(struct hvm_vcpu *vcpu, uint32_t cpu_node);
 

@@ -158,6 +158,12 @@ void hvm_vcpu_set_cpu_node(struct hvm_vcpu *vcpu, uint32_t cpu_node)
     set_msr(vcpu, MSR_TSC_AUX, cpu_node); // refused where RDTSCP is not offered either
 }
 
+int hvm_vcpu_set_entry(struct hvm_vcpu *vcpu, uint64_t entry)
+{
+    long n = set_msr(vcpu, MSR_LSTAR, entry);
+    return n == 1 ? 0 : n < 0 ? (int)n : -EINVAL;
+}
+
 static int set_msrs(struct hvm_vcpu *vcpu, const struct hvm_boot *boot)
 {
     struct {

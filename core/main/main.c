@@ -39,16 +39,18 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
     if (err)
         return err;
     *what = "virtual CPU at CPL 0";
-    err = ros_measure_kind(*ret, &costs->cpl0_cycles);
-    if (err < 0)
+    err = ros_measure_kind(*ret, &ros.interpreted, &costs->cpl0_cycles);
+    if (err)
         return err;
-    ros.ring = err ? 3 : 0;
-    ros_space_set_ring(ros.ring);
-    if (config->ring >= 0 && (unsigned)config->ring != ros.ring) {
-        *what = config->ring ? "ring 3 on a hardware KVM" : "ring 0 on a software KVM";
+    if (ros.interpreted && config->ring == 0) {
+        *what = "ring 0 on a software KVM";
         return -EOPNOTSUPP;
     }
-    (*ret)->frame->ring = ros.ring;
+    ros.ring = ros.interpreted || config->ring == 3 ? 3 : 0;
+    ros_space_init_idt();
+    err = ros_group_set_ring(*ret);
+    if (err)
+        return err;
     *what = "the doorbell";
     err = ros_measure_exit(*ret, &costs->exit_cycles);
     if (err)
@@ -208,7 +210,7 @@ void mv_probe(const struct mv_config *config)
     mv_print(1, "xcr0=0x%lx", (unsigned long)ros.hvm.limits.xcr0);
     mv_print(1, "cpl0_cycles=%lu", (unsigned long)costs.cpl0_cycles);
     mv_print(1, "exit_cycles=%lu", (unsigned long)costs.exit_cycles);
-    mv_print(1, "kind=%s", ros.ring ? "software" : "hardware");
+    mv_print(1, "kind=%s", ros.interpreted ? "software" : "hardware");
     mv_print(1, "ring=%u", ros.ring);
     sys_exit_group(0);
 }

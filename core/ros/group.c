@@ -102,6 +102,18 @@ void ros_group_follow_cpu(struct ros_group *group)
     hvm_vcpu_set_cpu_node(&group->vcpu, now);
 }
 
+static uint64_t syscall_entry(const struct ros_group *group)
+{
+    const char *entry = ak_entries_for(ros.ring, ros.interpreted).syscall;
+    return group->window + (uint64_t)(entry - ak_entry_page);
+}
+
+int ros_group_set_ring(struct ros_group *group)
+{
+    group->frame->ring = ros.ring;
+    return hvm_vcpu_set_entry(&group->vcpu, syscall_entry(group));
+}
+
 static int make_vcpu(struct ros_group *group)
 {
     group->cpu_node = cpu_node();
@@ -112,7 +124,7 @@ static int make_vcpu(struct ros_group *group)
         .cr3 = ros_space_root(),
         .window = group->window,
         .idt = AK_IDT_PAGE,
-        .entry = group->window + (uint64_t)(ak_syscall_entry - ak_entry_page),
+        .entry = syscall_entry(group),
         .cpu_node = group->cpu_node,
     };
     return hvm_vcpu_create(&ros.hvm, &group->vcpu, &boot);

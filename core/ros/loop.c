@@ -55,10 +55,10 @@ static enum place place_of(const struct ros_group *group, uint64_t rip)
         const char *end;
         enum place place;
     } parts[] = {
-        {ak_call_saved, IN_CALL},     {ak_syscall_entry, IN_REQUEST}, {ak_request, IN_SYSCALL},
-        {ak_consumed, IN_REQUEST},    {ak_asynchronous, IN_RESULT},   {ak_answered, IN_REQUEST},
-        {ak_port, IN_ANSWER},         {ak_port + 1, IN_REQUEST},      {ak_local, IN_ANSWER},
-        {ak_local_saved, IN_REQUEST}, {ak_trap_entry, IN_TRAP},       {ak_trap_saved, IN_VECTOR},
+        {ak_call_saved, IN_CALL},     {ak_syscall_return, IN_REQUEST}, {ak_request, IN_SYSCALL},
+        {ak_consumed, IN_REQUEST},    {ak_asynchronous, IN_RESULT},    {ak_answered, IN_REQUEST},
+        {ak_port, IN_ANSWER},         {ak_port + 1, IN_REQUEST},       {ak_local, IN_ANSWER},
+        {ak_local_saved, IN_REQUEST}, {ak_trap_entry, IN_TRAP},        {ak_trap_saved, IN_VECTOR},
         {ak_trap_end, IN_TRAP},
     };
     uint64_t offset = rip - group->window;
@@ -152,8 +152,8 @@ static void state_to_frame(struct ros_group *group, const struct kvm_regs *regs)
         return;
     f->rcx = place == IN_REQUEST || place == IN_RESULT ? rip : regs->rcx;
     f->rip = f->rcx;
-    if (place == IN_CALL && regs->rsp - group->window < AK_WINDOW_STRIDE)
-        f->rsp = rsp; // the entry is about to push the flags
+    if ((place == IN_CALL || place == IN_SYSCALL) && regs->rsp - group->window < AK_WINDOW_STRIDE)
+        f->rsp = rsp; // the entry is about to push the flags, or to return to CPL 3
     if (place == IN_SYSCALL)
         f->rflags = regs->r11;
     if (place == IN_REQUEST || place == IN_RESULT)

@@ -25,7 +25,7 @@ static uint64_t entry_label(const struct ros_group *group, const char *label)
     return group->window + (uint64_t)(label - ak_entry_page);
 }
 
-int ros_measure_kind(struct ros_group *group, uint64_t *cpl0_cycles)
+int ros_measure_kind(struct ros_group *group, bool *interpreted, uint64_t *cpl0_cycles)
 {
     struct hvm_state state = {.regs.rflags = AK_FLAGS_FIXED};
     state.regs.rip = entry_label(group, ak_probe);
@@ -43,7 +43,8 @@ int ros_measure_kind(struct ros_group *group, uint64_t *cpl0_cycles)
     *cpl0_cycles = MAX(instructions / (AK_PROBE_LOOPS * 2), 1ULL);
     // Where instructions are executed, so few of them are nothing beside an exit, and where they
     // are interpreted, many times one: on a processor as in an emulator.
-    return instructions > bare;
+    *interpreted = instructions > bare;
+    return 0;
 }
 
 int ros_measure_exit(struct ros_group *group, uint64_t *cycles)

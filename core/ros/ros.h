@@ -137,8 +137,9 @@ static inline struct ros_group *ros_self(void)
 struct ros_process {
     struct hvm hvm;
     unsigned ring;
-    bool hybrid; // a VM exists
-    bool follow; // execve starts an HRT again
+    bool interpreted; // the substrate interprets code at CPL 0: a software KVM
+    bool hybrid;      // a VM exists
+    bool follow;      // execve starts an HRT again
     bool quiet;
     bool attached;                  // to a process that was there before (main/attach.c)
     const char *core_path, *config; // for follow
@@ -163,6 +164,8 @@ void ros_group_begin_native(struct ros_group *group, struct ros_sighand *sighand
 _Noreturn void ros_group_exit(struct ros_group *group, int status);
 // Make the virtual CPU of this group in a new VM; used by hybrid forked children.
 int ros_group_revive(struct ros_group *group);
+// Tell a group that exists already at which ring the program runs.
+int ros_group_set_ring(struct ros_group *group);
 // The partner may have moved to another CPU: make getcpu in the program say so.
 void ros_group_follow_cpu(struct ros_group *group);
 // In a forked child: forget the virtual CPUs of all groups but this one, whose threads are gone.
@@ -201,8 +204,8 @@ uint64_t ros_space_doorbell(void);
 int ros_space_make_window(unsigned id, struct ros_group *group);
 void ros_space_lock(void);
 void ros_space_unlock(void);
-// What depends on the ring of the program, once it is known.
-void ros_space_set_ring(unsigned ring);
+// Make the IDT, once it is known at which ring the program runs.
+void ros_space_init_idt(void);
 // True if rip lies in the AeroKernel's image.
 bool ros_space_is_kernel(uint64_t rip);
 // With the lock held: have the HRT's tables forbid writes, or all accesses, to a range that Linux
@@ -243,9 +246,10 @@ uint64_t ros_gs_base(const struct ros_group *group, uint64_t program);
 
 // On the virtual CPU of a group whose program has not begun; its state is lost.
 
-// Learn how code at CPL 0 is executed: 0 by the processor (a hardware KVM), 1 interpreted (a
-// software one), or -EIO, not at all. *cpl0_cycles: TSC cycles an instruction there takes.
-int ros_measure_kind(struct ros_group *group, uint64_t *cpl0_cycles);
+// Learn how code at CPL 0 is executed: by the processor (a hardware KVM), or interpreted (a
+// software one). *cpl0_cycles: TSC cycles an instruction there takes. Returns 0, or -EIO: not at
+// all.
+int ros_measure_kind(struct ros_group *group, bool *interpreted, uint64_t *cpl0_cycles);
 // Measure the asynchronous channel: TSC cycles from the doorbell in the program's ring to the
 // partner and back. Returns 0 or -EIO.
 int ros_measure_exit(struct ros_group *group, uint64_t *cycles);

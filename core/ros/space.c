@@ -93,9 +93,9 @@ static int map_memory_view(void)
     return err;
 }
 
-void ros_space_set_ring(unsigned ring)
+void ros_space_init_idt(void)
 {
-    ak_idt_init(space.idt_page, ring);
+    ak_idt_init(space.idt_page, ak_entries_for(ros.ring, ros.interpreted).page_fault);
 }
 
 int ros_space_init(void)
