@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import HRT, Outcome
+from conftest import HRT, SLOWNESS, Outcome
 
 from multiverse.core import core_path
 
@@ -197,7 +197,7 @@ def test_terminal(command: list[str], hrt: Callable[..., Outcome]) -> None:
     def session(argv: list[str]) -> tuple[bytes, int | None, int | None]:
         env = {**os.environ, "TERM": "dumb", "PS1": "PROMPT", "INPUTRC": "/dev/null"}
         env["HOME"] = "/nonexistent"
-        child = pexpect.spawn(argv[0], argv[1:], env=env, timeout=40)
+        child = pexpect.spawn(argv[0], argv[1:], env=env, timeout=40 * SLOWNESS)
         seen = b""
         for text in (lines[name], loops[name], None):
             child.expect_exact(prompts[name])

@@ -1,4 +1,4 @@
-"""What test_guests.py runs once more at ring 0, in the testbed: one boot, many tests."""
+"""What the other tests run once more at ring 0, in the testbed: few boots, many tests each."""
 
 from __future__ import annotations
 
@@ -10,34 +10,79 @@ from pathlib import Path
 
 import pytest
 from conftest import MULTIVERSE
-from test_aerokernel import PARTS, compile_all
+from test_aerokernel import compile_all
 from test_guests import ALL
-from test_privileges import CRASHES, HARMFUL, PRIVILEGES
+from test_privileges import HARMFUL, PRIVILEGES
 
 from multiverse.testbed.boot import TestbedError, find_tools
 
 TESTS = Path(__file__).parent
 SLOWNESS = 4  # the emulator, and other tests beside it
 TIMEOUT = 1800.0  # seconds: a guest that hangs is reported inside long before
-# For further machines, which need a boot each: what depends on how the machine is.
+
+
+def of(file: str, *tests: str) -> list[str]:
+    """Tests of a file: functions with all their parameters, or with those given."""
+    return [f"{file}.py::test_{test}" for test in tests]
+
+
+def guests(*names: str) -> list[str]:
+    return of("test_guests", *(f"all_same_as_native[{name}]" for name in names))
+
+
+def python(file: str, *whats: str) -> list[str]:
+    return of(file, *(f"python[{sys.executable}-{what}]" for what in whats))
+
+
+# Every program that the suite runs, each with what is most its own.
+PROGRAMS = [
+    *of("test_programs", "bash", "coreutils", "busybox", "lua", "perl", "sqlite", "gcc", "git"),
+    *of("test_programs", "node", "racket[expression]", "racket[futures]", "racket_places"),
+    *of("test_programs", "stop_and_continue"),
+    *python("test_programs", "threads", "multiprocessing", "asyncio", "ctypes", "mmap", "signals"),
+    *python("test_runtimes", "threads and a signal", "asyncio with children", "ctypes faults"),
+    *of("test_runtimes", "terminal[racket]", "terminal[python]", "terminal[bash]", "node[workers]"),
+    *of("test_runtimes", "racket[foreign calls]", "interrupt_from_the_keyboard_ends_it"),
+]
+# Scarce resources, files that lie, rights, and programs that write requests themselves.
+EDGES = [
+    *of("test_limits", "descriptor_limit", "address_space_limit[64]", "address_space_limit[1024]"),
+    *of("test_limits", "closed_standard_descriptors", "elf_that_lies", "out_of_threads"),
+    *of("test_bad_input", "not_runnable", "no_device", "closed_pipe", "small_address_space"),
+]
+# What depends on how the machine is, for machines that need a boot each.
 FEW = [
-    "arch_prctl", "auxv", "faults", "fp_state", "memory", "process", "signals", "state", "threads",
-]  # fmt: skip
-MACHINES = {
-    "39 bits": ["--phys-bits=39"],
-    "no FSGSBASE, AVX, PCID": ["--cpu=EPYC,-fsgsbase,-avx,-avx2,-f16c,-fma,-pcid"],
+    *guests("arch_prctl", "auxv", "faults", "fp_state", "memory", "process", "signals", "stale"),
+    *guests("state", "threads"),
+    *of("test_programs", "bash[pipes]", "bash[jobs]", "perl", "node", "racket[expression]"),
+    *python("test_programs", "threads", "ctypes"),
+]
+# Boots: what runs, options of the testbed, what the tests inside are told.
+BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
+    "guests": (
+        # What "privileged" shows to be forbidden is allowed at ring 0.
+        guests(*(name for name in ALL if name != "privileged"))
+        + of("test_guests", "breakpoints_and_signals")
+        + ["test_privileges.py", *of("test_aerokernel", "interface", "example")],
+        [],
+        [],
+    ),
+    "programs": (PROGRAMS + EDGES, [], []),
+    "programs, 39 bits": (guests("memory", "stale") + PROGRAMS, ["--phys-bits=39"], []),
+    "no FSGSBASE, AVX, PCID": (FEW, ["--cpu=EPYC,-fsgsbase,-avx,-avx2,-f16c,-fma,-pcid"], []),
+    "ring 3": (FEW + guests("privileged", "fault_storm"), [], ["MULTIVERSE_TEST_RING=3"]),
 }
 
 
 def run_inside(
-    tests: list[str], built: Path, directory: Path, *options: str
+    tests: list[str], built: Path, directory: Path, options: list[str], environment: list[str]
 ) -> dict[str, ElementTree.Element]:
-    """Run tests at ring 0, in a testbed with these options. Returns the report on each."""
+    """Run tests in a testbed with these options. Returns the report on each."""
     report = directory / "report.xml"
     inner = [
         *("env", f"MULTIVERSE_TEST_SLOWNESS={SLOWNESS}", f"MULTIVERSE_TEST_GUESTS={built}"),
-        *(sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-o", "timeout=0"),
-        *(f"--junitxml={report}", *tests),
+        *(*environment, sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider"),
+        *("-o", "timeout=0", f"--junitxml={report}", *tests),
     ]
     boot = [*MULTIVERSE, "testbed", "run", "--rw", str(directory), *options]
     boot += ["--memory=3G", f"--timeout={TIMEOUT}", "--", *inner]
@@ -46,7 +91,8 @@ def run_inside(
     )
     assert report.exists(), done.stderr + done.stdout
     cases = ElementTree.parse(report).getroot().iter("testcase")
-    return {f"{case.get('classname')}::{case.get('name')}": case for case in cases}
+    files = {case: str(case.get("classname")).rsplit(".")[-1] for case in cases}
+    return {f"{file}.py::{case.get('name')}": case for case, file in files.items()}
 
 
 @pytest.fixture(scope="module")
@@ -57,41 +103,28 @@ def built(guest: Callable[..., str]) -> Path:
     except TestbedError as error:
         pytest.skip(str(error))
     compile_all(guest)
+    for name, flags in (("brk", "-static"), ("vdso_time", "-static")):
+        guest(name, flags)
     return [Path(guest(name)) for name in [*ALL, PRIVILEGES, HARMFUL]][0].parent
 
 
-def check(cases: dict[str, ElementTree.Element], expected: int) -> None:
-    """Fail unless this many tests have passed and none has failed or been skipped."""
+def check(cases: dict[str, ElementTree.Element], tests: list[str]) -> None:
+    """Fail unless all of these tests have run and none has failed or been skipped."""
     bad = [
         f"{name}\n{(part.text or part.get('message') or '')[-3000:]}"
         for name, case in cases.items()
         for part in case
         if part.tag in ("failure", "error", "skipped")
     ]
-    assert not bad, f"{len(bad)} of {len(cases)} at ring 0:\n" + "\n".join(bad)
-    assert len(cases) == expected
-
-
-def guests(names: list[str]) -> list[str]:
-    return [f"{TESTS}/test_guests.py::test_all_same_as_native[{name}]" for name in names]
-
-
-@pytest.mark.timeout(TIMEOUT + 100)
-def test_all_guests(built: Path, tmp_path: Path) -> None:
-    names = [name for name in ALL if name != "privileged"]  # privileges are allowed here
-    tests = guests(names)
-    tests += [f"{TESTS}/test_guests.py::test_breakpoints_and_signals"]
-    tests += [f"{TESTS}/test_privileges.py"]
-    check(run_inside(tests, built, tmp_path), len(names) + 2 + CRASHES)
+    assert not bad, f"{len(bad)} of {len(cases)}:\n" + "\n".join(bad)
+    for test in tests:
+        assert any(name == test or name.startswith((f"{test}[", f"{test}::")) for name in cases), (
+            f"{test} did not run"
+        )
 
 
 @pytest.mark.timeout(TIMEOUT + 100)
-@pytest.mark.parametrize("machine", MACHINES)
-def test_other_machines(machine: str, built: Path, tmp_path: Path) -> None:
-    check(run_inside(guests(FEW), built, tmp_path, *MACHINES[machine]), len(FEW))
-
-
-@pytest.mark.timeout(TIMEOUT + 100)
-def test_aerokernel(built: Path, tmp_path: Path) -> None:
-    tests = [f"{TESTS}/test_aerokernel.py::test_{name}" for name in ("interface", "example")]
-    check(run_inside(tests, built, tmp_path), 2 * len(PARTS) + 1)
+@pytest.mark.parametrize("boot", BOOTS)
+def test_in_the_testbed(boot: str, built: Path, tmp_path: Path) -> None:
+    tests, options, environment = BOOTS[boot]
+    check(run_inside(tests, built, tmp_path, options, environment), tests)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pexpect
 import pytest
-from conftest import HRT, Outcome, end_session
+from conftest import HRT, SLOWNESS, Outcome, end_session, stat_of
 
 from multiverse.core import core_path
 
@@ -293,10 +293,25 @@ def test_racket_places_and_futures(tmp_path: Path, same: Callable[..., Outcome])
     assert result.status == 0, result.stderr
 
 
-def session(argv: list[str], dialogue: list[tuple[str, str]]) -> tuple[bytes, Any, Any]:
+Dialogue = list[tuple[str, str] | tuple[str, str, str]]
+
+
+def in_the_foreground(child: Any, name: str) -> bool:
+    """True if a process of this name leads the terminal's foreground group, and is not stopped."""
+    leader = os.tcgetpgrp(child.child_fd)
+    state = stat_of(leader)
+    try:
+        return Path(f"/proc/{leader}/comm").read_text() == f"{name}\n" and state[:1] != ["T"]
+    except OSError:  # it has just ended
+        return False
+
+
+def session(argv: list[str], dialogue: Dialogue) -> tuple[bytes, Any, Any]:
     """Talk to a program at a pseudo-terminal: wait for a prompt, then send, and so on.
 
-    Returns everything that was shown, and how the program ended.
+    Where an entry names a program, too, it waits until that has the terminal: a shell echoes a
+    command before it has made the process that a key shall reach. Returns everything that was
+    shown, and how the program ended.
     """
     environment = {
         "PATH": "/usr/bin:/bin",
@@ -305,13 +320,19 @@ def session(argv: list[str], dialogue: list[tuple[str, str]]) -> tuple[bytes, An
         "INPUTRC": "/dev/null",
         "LANG": "C.UTF-8",
     }
-    child = pexpect.spawn(argv[0], argv[1:], env=environment, timeout=30, dimensions=(24, 200))
+    child = pexpect.spawn(
+        argv[0], argv[1:], env=environment, timeout=30 * SLOWNESS, dimensions=(24, 200)
+    )
     child.delaybeforesend = 0.05  # after the prompt the program still has to begin reading
     shown = b""
     try:
-        for expected, reply in dialogue:
+        for expected, reply, *foreground in dialogue:
             child.expect(expected)
             shown += child.before + child.after
+            deadline = time.monotonic() + 20 * SLOWNESS
+            while not all(in_the_foreground(child, name) for name in foreground):
+                assert time.monotonic() < deadline, f"{foreground} never had the terminal"
+                time.sleep(0.02)
             child.send(reply)
         child.expect(pexpect.EOF)
         shown += child.before
@@ -325,7 +346,7 @@ def session(argv: list[str], dialogue: list[tuple[str, str]]) -> tuple[bytes, An
 
 
 C, D, Z = "\x03", "\x04", "\x1a"
-TERMINALS: dict[str, tuple[list[str], list[tuple[str, str]]]] = {
+TERMINALS: dict[str, tuple[list[str], Dialogue]] = {
     "racket": (
         ["racket", "-q", "-i"],
         [
@@ -360,13 +381,13 @@ TERMINALS: dict[str, tuple[list[str], list[tuple[str, str]]]] = {
         [
             (r"bash-.*[$#] ", "PS1='P> '\n"),
             (r"\nP> ", "sleep 100\n"),
-            ("sleep 100\r\n", C),
+            ("sleep 100\r\n", C, "sleep"),
             ("P> ", "echo $?\n"),
             ("P> ", "sleep 101\n"),
-            ("sleep 101\r\n", Z),
+            ("sleep 101\r\n", Z, "sleep"),
             ("P> ", "jobs\n"),
             ("P> ", "fg\n"),
-            ("fg\r\nsleep 101\r\n", Z),
+            ("fg\r\nsleep 101\r\n", Z, "sleep"),
             ("P> ", "bg >/dev/null; kill %1; wait %1; echo $?\n"),
             ("P> ", "cat\n"),
             ("cat\r\n", "line\n"),
@@ -397,9 +418,9 @@ def test_terminal(who: str, hrt: Callable[..., Outcome]) -> None:
 def test_interrupt_from_the_keyboard_ends_it(hrt: Callable[..., Outcome]) -> None:
     """Ctrl-C at a program without a handler: it dies of SIGINT, and so says its parent's wait."""
     for argv in (["/bin/sleep"], [str(core_path()), HRT, "/bin/sleep", "sleep"]):
-        child = pexpect.spawn(argv[0], [*argv[1:], "100"], timeout=20)
+        child = pexpect.spawn(argv[0], [*argv[1:], "100"], timeout=20 * SLOWNESS)
         pid = child.pid
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 20 * SLOWNESS
         while b"nanosleep" not in Path(f"/proc/{pid}/wchan").read_bytes():
             assert time.monotonic() < deadline, "it never slept"
             time.sleep(0.02)

@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import pexpect
 import pytest
 from conftest import MULTIVERSE, multiverse
 
@@ -55,6 +56,33 @@ def test_status_and_streams_are_the_commands_own() -> None:
         command, input="a b\n", capture_output=True, text=True, timeout=600, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, "a b\n", "an error\n")
+
+
+@pytest.mark.timeout(700)
+def test_a_shell_at_a_terminal() -> None:
+    """It has job control, keys reach what runs in it, and its status is the command's."""
+    try:
+        boot.find_tools()
+    except boot.TestbedError as error:
+        pytest.skip(str(error))
+    environment = {**os.environ, "SHELL": "/bin/bash", "TERM": "dumb"}
+    child = pexpect.spawn(
+        MULTIVERSE[0], [*MULTIVERSE[1:], "testbed", "shell"], env=environment, timeout=300
+    )
+    try:
+        child.expect(r"[#$] $")
+        child.sendline("stty size; test -e /dev/kvm && tty")
+        child.expect(r"\n24 80\r+\n/dev/tty\w+\r")
+        child.sendline("sh -c 'echo begun; exec sleep 1000'")
+        child.expect(r"\nbegun\r")
+        child.sendintr()
+        child.sendline("echo $((100 + $?)); exit 5")
+        child.expect(r"\n230\r")
+        child.expect(pexpect.EOF)
+        child.wait()
+        assert child.exitstatus == 5
+    finally:
+        child.close(force=True)
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "--rw", "/nowhere", "true"], ["walk"]])

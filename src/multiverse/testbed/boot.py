@@ -137,12 +137,13 @@ def _boot(tools: Tools, arguments: Sequence[str], timeout: float | None = None) 
             vng.wait()
 
 
-def run(command: Sequence[str], machine: Machine, timeout: float | None = None) -> int:
-    """Boot, run a command with this process's standard streams, and return its exit status.
+def _in_machine(
+    machine: Machine, words: str, how: Sequence[str], what: str, timeout: float | None
+) -> int:
+    """Boot, run a shell command in the machine, and return its exit status.
 
-    timeout: seconds for all of it, or None.
-    Raises TestbedError if something is missing, the machine does not boot or dies, or the time is
-    over.
+    words: the command, for a shell. how: options of vng's, of which the last is followed by the
+    script to run. what: the command's name. timeout: seconds for all of it, or None.
     """
     tools = find_tools()
     with tempfile.TemporaryDirectory(prefix="multiverse-testbed-") as directory:
@@ -151,37 +152,42 @@ def run(command: Sequence[str], machine: Machine, timeout: float | None = None) 
         # virtme-ng makes them names of devices.
         names = enumerate(("stdin", "stdout", "stderr"))
         links = "; ".join(f"ln -sfn /proc/self/fd/{fd} /dev/{name}" for fd, name in names)
-        words = _with_environment(command)
         # A file, since the kernel's command line takes 2 KiB.
         script = Path(directory, "script")
         script.write_text(
+            f'#!/bin/sh\n[ "$#" -gt 0 ] && exec /bin/sh "$@"\n'  # virtme-ng's own use of a shell
             f"echo {RUNNING} >{status}; {links}; {load}; {words}; echo $? >{status}\n"
         )
-        boot = [*command_line(tools, machine), f"--rwdir={directory}", "--exec", f"sh {script}"]
+        script.chmod(0o755)
+        boot = [*command_line(tools, machine), f"--rwdir={directory}", *how, str(script)]
         try:
             _boot(tools, boot, timeout)
         except subprocess.TimeoutExpired:
-            raise TestbedError(f"{command[0]}: not done after {timeout:g} s") from None
+            raise TestbedError(f"{what}: not done after {timeout:g} s") from None
         said = status.read_text().strip() if status.exists() else ""
     if said == NO_MODULE:
         raise TestbedError(f"{tools.kernel}: loading {MODULE} failed; try another --cpu")
     if said == RUNNING:
-        raise TestbedError(f"{command[0]}: the machine stopped; give it more --memory")
+        raise TestbedError(f"{what}: the machine stopped; give it more --memory")
     if not said.isdecimal():
-        raise TestbedError(f"{tools.kernel}: does not boot; try `multiverse testbed shell`")
+        raise TestbedError(f"{tools.kernel}: does not boot; try another --cpu or more --memory")
     return int(said)
 
 
+def run(command: Sequence[str], machine: Machine, timeout: float | None = None) -> int:
+    """Boot, run a command with this process's standard streams, and return its exit status.
+
+    timeout: seconds for all of it, or None.
+    Raises TestbedError if something is missing, the machine does not boot or dies, or the time is
+    over.
+    """
+    return _in_machine(machine, _with_environment(command), ["--exec"], command[0], timeout)
+
+
 def shell(machine: Machine) -> int:
-    """Boot and give the user a shell. Returns vng's exit status; raises TestbedError."""
-    tools = find_tools()
-    with tempfile.TemporaryDirectory(prefix="multiverse-testbed-") as directory:
-        start = Path(directory, "shell")
-        user_shell = os.environ.get("SHELL", "/bin/sh")
-        start.write_text(
-            f'#!/bin/sh\n[ "$#" -gt 0 ] && exec {shlex.quote(user_shell)} "$@"\n'
-            f"/sbin/modprobe {MODULE}\nexec {_with_environment([user_shell])}\n"
-        )
-        start.chmod(0o755)
-        boot = [*command_line(tools, machine), "--shell", str(start)]
-        return _boot(tools, boot)
+    """Boot, give the user a shell at this terminal, and return its exit status.
+
+    Raises TestbedError as run() does.
+    """
+    user_shell = os.environ.get("SHELL", "/bin/sh")
+    return _in_machine(machine, _with_environment([user_shell]), ["--shell"], user_shell, None)
