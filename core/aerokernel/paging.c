@@ -168,6 +168,11 @@ static uint64_t forbid_execute(uint64_t leaf)
     return leaf | PTE_NX;
 }
 
+static uint64_t forbid_writes(uint64_t leaf)
+{
+    return leaf & ~PTE_WRITE;
+}
+
 static uint64_t guard_writes(uint64_t leaf)
 {
     return (leaf & ~PTE_WRITE) | PTE_GUARDED;
@@ -230,6 +235,11 @@ int ak_allow_execute(struct ak_paging *paging, uint64_t va, uint64_t size)
 void ak_forbid_execute(struct ak_paging *paging, uint64_t va, uint64_t size)
 {
     change_leaves(paging, va, size, forbid_execute);
+}
+
+void ak_forbid_writes(struct ak_paging *paging, uint64_t va, uint64_t size)
+{
+    change_leaves(paging, va, size, forbid_writes);
 }
 
 int ak_split(struct ak_paging *paging, uint64_t va, uint64_t size)

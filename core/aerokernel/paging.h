@@ -48,6 +48,10 @@ int ak_allow_execute(struct ak_paging *paging, uint64_t va, uint64_t size);
 // the translations of the range, so the caller changes the mapping in Linux afterwards.
 void ak_forbid_execute(struct ak_paging *paging, uint64_t va, uint64_t size);
 
+// Forbid writes to [va, va+size), which has whole 2 MiB leaves, for good: before the virtual CPUs
+// have used them.
+void ak_forbid_writes(struct ak_paging *paging, uint64_t va, uint64_t size);
+
 // Let the tables, too, forbid writes, or all accesses, to [va, va+size), which Linux forbids
 // already: such a fault then comes with its address and without an exit.
 int ak_guard(struct ak_paging *paging, uint64_t va, uint64_t size, bool reads);

@@ -47,7 +47,7 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
         return -EOPNOTSUPP;
     }
     ros.ring = ros.interpreted || config->ring == 3 ? 3 : 0;
-    ros_space_init_idt();
+    ros_space_set_ring();
     err = ros_group_set_ring(*ret);
     if (err)
         return err;

@@ -204,8 +204,8 @@ uint64_t ros_space_doorbell(void);
 int ros_space_make_window(unsigned id, struct ros_group *group);
 void ros_space_lock(void);
 void ros_space_unlock(void);
-// Make the IDT, once it is known at which ring the program runs.
-void ros_space_init_idt(void);
+// What depends on ros.ring, once it is known: the IDT, and that ring 3 cannot write to the tables.
+void ros_space_set_ring(void);
 // True if rip lies in the AeroKernel's image.
 bool ros_space_is_kernel(uint64_t rip);
 // With the lock held: have the HRT's tables forbid writes, or all accesses, to a range that Linux

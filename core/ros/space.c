@@ -93,9 +93,11 @@ static int map_memory_view(void)
     return err;
 }
 
-void ros_space_init_idt(void)
+void ros_space_set_ring(void)
 {
     ak_idt_init(space.idt_page, ak_entries_for(ros.ring, ros.interpreted).page_fault);
+    if (ros.ring)
+        ak_forbid_writes(&space.paging, AK_MEMORY_VIEW, AK_MEMORY_BYTES);
 }
 
 int ros_space_init(void)

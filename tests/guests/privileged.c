@@ -1,6 +1,6 @@
-// Proves, where the program runs at ring 3, that privileged instructions and reads of kernel memory
-// raise SIGSEGV, that a set AC flag makes misaligned accesses raise SIGBUS, and that the selectors
-// are a user's. (At ring 0 an HRT is allowed all of this: guests_ring0/privileges.c.)
+// Proves, where the program runs at ring 3, that privileged instructions and accesses to kernel
+// memory raise SIGSEGV, that a set AC flag makes misaligned accesses raise SIGBUS, and that the
+// selectors are a user's. (At ring 0 an HRT is allowed all of this: guests_ring0/privileges.c.)
 #include "guest.h"
 
 static int skip;
@@ -37,6 +37,9 @@ int main(void)
     TRY("invd", 2);
     TRY("ltr %%ax", 3);
     TRY("movabs 0xffffffff80000010, %%al", 9);
+    // Where the AeroKernel has its tables.
+    TRY("movabs %%al, 0xffffffff80203000", 9);
+    TRY("movabs %%al, 0xffffffff88000000", 9);
     unsigned cs, ss;
     __asm__ volatile("mov %%cs, %0; mov %%ss, %1" : "=r"(cs), "=r"(ss));
     say("selectors", "%x %x", cs, ss);
