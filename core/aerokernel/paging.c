@@ -18,7 +18,7 @@
 #define TABLE_BITS (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
 #define DATA_BITS (TABLE_BITS | PTE_DIRTY | PTE_NX)
 
-enum { ENTRIES = 512, SHIFT_ROOT = 39, SHIFT_DIRECTORY = 21, SHIFT_PAGE = 12 };
+enum { ENTRIES = 512, SHIFT_ROOT = 39, SHIFT_UPPER = 30, SHIFT_DIRECTORY = 21, SHIFT_PAGE = 12 };
 
 void *ak_page_alloc(struct ak_memory *memory)
 {
@@ -189,6 +189,14 @@ static uint64_t unguarded(uint64_t leaf)
     return leaf & ours ? (leaf & ~ours) | PTE_WRITE | PTE_PRESENT : leaf;
 }
 
+// Where the next directory may be, if that of va is absent.
+static uint64_t behind_absent(const struct ak_paging *paging, uint64_t va)
+{
+    const uint64_t *upper = entry_at(paging, va, SHIFT_UPPER, false);
+    int shift = !upper ? SHIFT_ROOT : !(*upper & PTE_MAPPED) ? SHIFT_UPPER : SHIFT_DIRECTORY;
+    return ALIGN_DOWN(va, 1ULL << shift) + (1ULL << shift);
+}
+
 // Change the leaves of [va, va+size), splitting large ones of which only a part changes.
 static int change_leaves(struct ak_paging *paging, uint64_t va, uint64_t size, change *to)
 {
@@ -197,6 +205,10 @@ static int change_leaves(struct ak_paging *paging, uint64_t va, uint64_t size, c
         uint64_t next = MIN(end, ALIGN_DOWN(va, LEAF_SIZE) + LEAF_SIZE);
         uint64_t *directory = entry_at(paging, va, SHIFT_DIRECTORY, false);
         uint64_t old = directory ? READ_ONCE(*directory) : 0;
+        if (!directory) {
+            va = behind_absent(paging, va);
+            continue;
+        }
         if (!(old & PTE_MAPPED) || ((old & PTE_LARGE) && to(old) == old)) {
             va = next;
             continue;

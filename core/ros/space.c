@@ -36,6 +36,7 @@ static struct {
     struct mv_control *control;
     uint64_t kernel_end; // guest virtual: where the AeroKernel's code ends
     bool guards;         // some leaves are guarded or claimed, or have been
+    bool leftovers;      // memory may have been unmapped without being forgotten
     bool attached;       // the program uses the AeroKernel's interface
     unsigned count;
     uint64_t bytes;    // sum of the windows' sizes
@@ -316,6 +317,16 @@ void ros_space_guard(uint64_t start, uint64_t size, bool reads)
 int ros_space_unguard(uint64_t start, uint64_t size)
 {
     return space.guards ? ak_unguard(&space.paging, start, size) : 0;
+}
+
+void ros_space_expect_leftovers(void)
+{
+    WRITE_ONCE(space.leftovers, true);
+}
+
+bool ros_space_has_leftovers(void)
+{
+    return READ_ONCE(space.leftovers);
 }
 
 void ros_space_attach(void)

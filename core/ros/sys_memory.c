@@ -3,12 +3,16 @@
 // Linux does the work and stays the authority. Here the core's own region is kept out of reach,
 // and the execute permission of the HRT's page tables follows: it is taken away before Linux
 // changes the mapping, so that the shoot-down of Linux's MMU notifiers also carries this change,
-// and given after Linux has agreed. Ranges that leave the lower half go straight to Linux, which
-// refuses them: the page tables, which also hold the AeroKernel's own pages, must not hear of them.
+// and given after Linux has agreed. So what is not mapped is neither executable nor guarded. Only
+// shmdt does not say what it unmaps; after one, this is made true when memory is mapped. Ranges
+// that leave the lower half go straight to Linux, which refuses them: the page tables, which also
+// hold the AeroKernel's own pages, must not hear of them.
 
 #include <asm/errno.h>
 #include <asm/unistd.h>
+#include <linux/ipc.h>
 #include <linux/mman.h>
+#include <linux/shm.h>
 
 #include "base/region.h"
 #include "rewrite/rewrite.h"
@@ -25,6 +29,15 @@ static int forget(uint64_t start, uint64_t size)
     return ros_space_unguard(start, size);
 }
 
+// With the lock held, when Linux has mapped memory where it liked: what a shmdt may have left
+// behind there goes, before anybody can know the address. Only a split can fail, for want of
+// memory.
+static void clear_leftovers(int64_t start, uint64_t size)
+{
+    if (ros_space_has_leftovers() && start != ROS_INTERRUPTED && !sys_failed((uint64_t)start))
+        forget((uint64_t)start, size);
+}
+
 int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     uint64_t address = args->a[0], size = args->a[1], prot = args->a[2], flags = args->a[3];
@@ -36,12 +49,22 @@ int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args
             return -ENOMEM;
         args->a[0] = 0;
     }
-    if (!range_is_lower_half(fixed ? address : 0, size) || (!fixed && !(prot & PROT_EXEC)))
-        return ros_forward(group, nr, args); // free memory is neither executable nor guarded
+    if (!range_is_lower_half(fixed ? address : 0, size))
+        return ros_forward(group, nr, args);
+    if (!fixed && !(prot & PROT_EXEC)) {
+        int64_t start = ros_forward(group, nr, args);
+        if (ros_space_has_leftovers()) {
+            ros_space_lock();
+            clear_leftovers(start, size);
+            ros_space_unlock();
+        }
+        return start;
+    }
     ros_space_lock();
     int64_t result = flags & MAP_FIXED ? forget(address, size) : 0;
     if (!result)
         result = ros_forward(group, nr, args);
+    clear_leftovers(result, size);
     if ((prot & PROT_EXEC) && result != ROS_INTERRUPTED && !sys_failed((uint64_t)result))
         ros_space_allow_execute((uint64_t)result, size); // else it is given on the first fetch
     ros_space_unlock();
@@ -111,10 +134,54 @@ int64_t ros_sys_mremap(struct ros_group *group, uint64_t nr, struct ros_args *ar
     if (!result)
         result = ros_forward(group, nr, args);
     bool moved = result != ROS_INTERRUPTED && !sys_failed((uint64_t)result);
+    clear_leftovers(result, new_size);
     if (executable)
         ros_space_allow_execute(moved ? (uint64_t)result : from, moved ? new_size : old_size);
     ros_space_unlock();
     return result;
+}
+
+// The heap's pages, too, may have been protected before the break moves below them.
+int64_t ros_sys_brk(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    uint64_t to = args->a[0];
+    if (!to)
+        return ros_forward(group, nr, args);
+    ros_space_lock();
+    uint64_t now = (uint64_t)sys1(__NR_brk, 0);
+    int64_t result = to < now ? forget(to, now - to) : 0;
+    result = result ? (int64_t)now : ros_forward(group, nr, args);
+    if (result > (int64_t)now)
+        clear_leftovers((int64_t)now, (uint64_t)result - now);
+    ros_space_unlock();
+    return result;
+}
+
+int64_t ros_sys_shmat(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    struct shmid64_ds about;
+    uint64_t address = ALIGN_DOWN(args->a[1], PAGE_SIZE);
+    long err = sys3(__NR_shmctl, args->a[0], IPC_STAT, &about);
+    if (err < 0)
+        return err; // shmat's error, too
+    uint64_t size = ALIGN_UP(about.shm_segsz, PAGE_SIZE);
+    if (mv_region_touches(address, size))
+        return -EINVAL;
+    if (!range_is_lower_half(address, size))
+        return ros_forward(group, nr, args);
+    ros_space_lock();
+    int64_t result = address && (args->a[2] & SHM_REMAP) ? forget(address, size) : 0;
+    if (!result)
+        result = ros_forward(group, nr, args);
+    clear_leftovers(result, size);
+    ros_space_unlock();
+    return result;
+}
+
+int64_t ros_sys_shmdt(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    ros_space_expect_leftovers();
+    return ros_forward(group, nr, args);
 }
 
 // Calls on a range that only have to leave the core's region alone.
