@@ -46,6 +46,7 @@ GUESTS = [
     "signals",
     "spawn",
     "stack_growth",
+    "stale",
     "stress",
     "tgkill",
     "threads",

@@ -37,23 +37,26 @@ def python(file: str, *whats: str) -> list[str]:
 # Every program that the suite runs, each with what is most its own.
 PROGRAMS = [
     *of("test_programs", "bash", "coreutils", "busybox", "lua", "perl", "sqlite", "gcc", "git"),
-    *of("test_programs", "node", "racket[expression]", "racket[futures]", "racket_places"),
-    *of("test_programs", "stop_and_continue"),
+    *of("test_programs", "node", "racket[futures]", "racket_places", "stop_and_continue"),
     *python("test_programs", "threads", "multiprocessing", "asyncio", "ctypes", "mmap", "signals"),
     *python("test_runtimes", "threads and a signal", "asyncio with children", "ctypes faults"),
     *of("test_runtimes", "terminal[racket]", "terminal[python]", "terminal[bash]", "node[workers]"),
-    *of("test_runtimes", "racket[foreign calls]", "interrupt_from_the_keyboard_ends_it"),
+    *of("test_runtimes", "interrupt_from_the_keyboard_ends_it"),
 ]
 # Scarce resources, files that lie, rights, and programs that write requests themselves.
 EDGES = [
     *of("test_limits", "descriptor_limit", "address_space_limit[64]", "address_space_limit[1024]"),
     *of("test_limits", "closed_standard_descriptors", "elf_that_lies", "out_of_threads"),
     *of("test_bad_input", "not_runnable", "no_device", "closed_pipe", "small_address_space"),
+    *of("test_rights", "rights[rights_ids-alone-async]", "rights[rights_files-tables-async]"),
+    *of("test_hostile", "other_threads_calls_stay_right[sync-1]"),
+    *of("test_hostile", "the_process_ends_by_its_own_doing[sync-1]"),
+    *of("test_channels", "program[sync-bash]", "program[auto, one CPU-python]"),
 ]
 # What depends on how the machine is, for machines that need a boot each.
 FEW = [
     *guests("arch_prctl", "auxv", "faults", "fp_state", "memory", "process", "signals", "stale"),
-    *guests("state", "threads"),
+    *guests("state", "threads", "leftovers", "no_execute", "self_modify"),
     *of("test_programs", "bash[pipes]", "bash[jobs]", "perl", "node", "racket[expression]"),
     *python("test_programs", "threads", "ctypes"),
 ]
@@ -68,7 +71,7 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         [],
     ),
     "programs": (PROGRAMS + EDGES, [], []),
-    "programs, 39 bits": (guests("memory", "stale") + PROGRAMS, ["--phys-bits=39"], []),
+    "programs, 39 bits": (guests("memory", "stale", "sparse") + PROGRAMS, ["--phys-bits=39"], []),
     "no FSGSBASE, AVX, PCID": (FEW, ["--cpu=EPYC,-fsgsbase,-avx,-avx2,-f16c,-fma,-pcid"], []),
     "ring 3": (FEW + guests("privileged", "fault_storm"), [], ["MULTIVERSE_TEST_RING=3"]),
 }
@@ -103,9 +106,10 @@ def built(guest: Callable[..., str]) -> Path:
     except TestbedError as error:
         pytest.skip(str(error))
     compile_all(guest)
-    for name, flags in (("brk", "-static"), ("vdso_time", "-static")):
-        guest(name, flags)
-    return [Path(guest(name)) for name in [*ALL, PRIVILEGES, HARMFUL]][0].parent
+    for name in ("brk", "vdso_time"):
+        guest(name, "-static")
+    names = [*ALL, "rights_ids", "rights_files", PRIVILEGES, HARMFUL]
+    return [Path(guest(name)) for name in names][0].parent
 
 
 def check(cases: dict[str, ElementTree.Element], tests: list[str]) -> None:
