@@ -112,6 +112,18 @@ def _with_environment(command: Sequence[str]) -> str:
     return shlex.join(["env", *passed, *command])
 
 
+def _with_pipes(words: str) -> str:
+    """A shell command that runs another whose standard streams are pipes.
+
+    virtme-ng's are ports that only one can open at a time: /dev/stderr would be busy.
+    """
+    return (
+        "exec 3<&0; p=$(mktemp -d); mkfifo $p/0 $p/1 $p/2; "
+        "cat <&3 >$p/0 & cat <$p/1 & o=$!; cat <$p/2 >&2 & e=$!; "
+        f"{words} <$p/0 >$p/1 2>$p/2 3<&-; s=$?; wait $o $e; (exit $s)"
+    )
+
+
 def _descendants(pid: int) -> list[int]:
     """A process and all that it has started, as far as they have not ended."""
     found = [pid]
@@ -177,11 +189,13 @@ def _in_machine(
 def run(command: Sequence[str], machine: Machine, timeout: float | None = None) -> int:
     """Boot, run a command with this process's standard streams, and return its exit status.
 
-    timeout: seconds for all of it, or None.
+    It ends when nobody has the command's output open any more. timeout: seconds for all of it, or
+    None.
     Raises TestbedError if something is missing, the machine does not boot or dies, or the time is
     over.
     """
-    return _in_machine(machine, _with_environment(command), ["--exec"], command[0], timeout)
+    words = _with_pipes(_with_environment(command))
+    return _in_machine(machine, words, ["--exec"], command[0], timeout)
 
 
 def shell(machine: Machine) -> int:
