@@ -42,6 +42,11 @@ struct hvm_state {
     uint64_t cr3; // read only: hvm_vcpu_set_state() leaves it alone
 };
 
+// Control registers, for a debugger.
+struct hvm_control {
+    uint64_t cr0, cr2, cr3, cr4, efer;
+};
+
 // How a virtual CPU is set up before its first instruction.
 struct hvm_boot {
     unsigned ring;       // 0 or 3: the privilege the program runs at
@@ -104,6 +109,8 @@ void hvm_vcpu_finish_exit(struct hvm_vcpu *vcpu);
 
 // Read the state; cr2, if not NULL, receives the last page fault's address.
 void hvm_vcpu_get_state(const struct hvm_vcpu *vcpu, struct hvm_state *ret, uint64_t *cr2);
+
+void hvm_vcpu_get_control(const struct hvm_vcpu *vcpu, struct hvm_control *ret);
 
 // Replace the state and go to the given ring. An exception on its way is dropped. What is left to
 // do of the exit that is being handled (a store, an OUT) does not touch the new state.

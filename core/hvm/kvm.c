@@ -317,6 +317,16 @@ void hvm_vcpu_get_state(const struct hvm_vcpu *vcpu, struct hvm_state *ret, uint
         *cr2 = now->sregs.cr2;
 }
 
+void hvm_vcpu_get_control(const struct hvm_vcpu *vcpu, struct hvm_control *ret)
+{
+    const struct kvm_sregs *sregs = &vcpu->run->s.regs.sregs;
+    *ret = (struct hvm_control){.cr0 = sregs->cr0,
+                                .cr2 = sregs->cr2,
+                                .cr3 = sregs->cr3,
+                                .cr4 = sregs->cr4,
+                                .efer = sregs->efer};
+}
+
 void hvm_vcpu_set_state(struct hvm_vcpu *vcpu, unsigned ring, const struct hvm_state *state)
 {
     struct kvm_sync_regs *next = &vcpu->run->s.regs;

@@ -53,7 +53,8 @@ static void text_of(char ret[MV_TEXT_BYTES], const char *text, size_t len)
 
 void mv_config_inherit(const char *text, char *ret, size_t size)
 {
-    static const char *const dropped[] = {"require=", "quiet=", "loadonly=", "stats=", "trace="};
+    static const char *const dropped[] = {
+        "require=", "quiet=", "loadonly=", "stats=", "trace=", "debug=", "debugsocket="};
     size_t used = (size_t)mv_format(ret, size, "quiet=1");
     while (*text) {
         size_t len = 0;
@@ -75,7 +76,7 @@ void mv_config_inherit(const char *text, char *ret, size_t size)
 void mv_config_parse(const char *text, struct mv_config *ret)
 {
     memset(ret, 0, sizeof(*ret));
-    ret->ring = ret->stats_fd = ret->trace_fd = -1;
+    ret->ring = ret->stats_fd = ret->trace_fd = ret->debug_fd = ret->debug_socket = -1;
     while (*text) {
         size_t len = 0, split = 0;
         while (text[len] && text[len] != ',')
@@ -105,6 +106,10 @@ void mv_config_parse(const char *text, struct mv_config *ret)
             ret->stats_fd = (int)number(key, value, value_len);
         else if (strcmp(key, "trace") == 0)
             ret->trace_fd = (int)number(key, value, value_len);
+        else if (strcmp(key, "debug") == 0)
+            ret->debug_fd = (int)number(key, value, value_len);
+        else if (strcmp(key, "debugsocket") == 0)
+            ret->debug_socket = (int)number(key, value, value_len);
         else if (strcmp(key, "crash") == 0)
             text_of(ret->crash, value, value_len);
         else if (strcmp(key, "python") == 0)

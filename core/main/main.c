@@ -12,6 +12,7 @@
 #include "rewrite/rewrite.h"
 #include "ros/channel.h"
 #include "ros/crash.h"
+#include "ros/debug.h"
 #include "ros/trace.h"
 
 struct ros_process ros;
@@ -59,7 +60,8 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
     ros_channel_init(&config->channel, ros_space_control(), costs->exit_cycles,
                      hvm_tsc_hz(&(*ret)->vcpu));
     ros_channel_begin(*ret, NULL, true);
-    if (ros.hvm.limits.fsgsbase && config->channel.mode != ROS_CHANNEL_ASYNC)
+    // A debugger shows the program's code as it was, and steps through it.
+    if (ros.hvm.limits.fsgsbase && config->channel.mode != ROS_CHANNEL_ASYNC && !ros_debug_on())
         rw_enable();
     return 0;
 }
@@ -118,6 +120,8 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
     uint64_t begin = rdtsc();
     if (ros_trace_open(config->stats_fd, config->trace_fd))
         mv_die(MV_EXIT_FAILURE, "run: files for --stats and --trace: no memory; free some");
+    if (config->debug_fd >= 0 && ros_debug_open(config->debug_fd, config->debug_socket))
+        mv_die(MV_EXIT_FAILURE, "run: memory for --gdb: no memory; free some");
     if (config->off)
         run_natively(config, path, argv, "--hvm=off", "the virtual machine is switched off");
     int err = mv_program_open(path, argv, &program, &why);
@@ -151,6 +155,8 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
     group->sighand = ros_sighand_copy(NULL);
     if (!group->sighand)
         mv_die(MV_EXIT_FAILURE, "run: tables: no memory; free some");
+    if (ros_debug_on())
+        ros_debug_describe(stack);
     ros_signal_thread_init(group);
     ros_signal_init(group->sighand);
     ros_signal_set_mask(group, ros_signal_mask(group));

@@ -19,6 +19,7 @@ struct mv_config {
     unsigned phys_bits;
     int ring; // -1: as measured
     int stats_fd, trace_fd;
+    int debug_fd, debug_socket;        // debug=FD, debugsocket=FD: shared with a debugger; -1: none
     struct ros_channel_config channel; // channel=auto|sync|async, pollers=N, roscpus=0xMASK
     struct ros_cpus hrt_cpus;          // hrtcpus=0xMASK; empty: as inherited
     // crash=off|raw|DESTINATION, python=PATH (docs/crash-reports.md); empty: off, and none.

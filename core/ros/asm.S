@@ -24,7 +24,7 @@ ros_syscall_asm:
     mov 32(%r11), %r8
     mov 40(%r11), %r9
 ros_syscall_begin:
-    cmpl $0, 0(%rbx)            // group->signal_pending
+    cmpq $0, 0(%rbx)            // group->signal_pending, debug_pending
     jne ros_syscall_interrupted
 ros_syscall_insn:
     syscall
@@ -32,7 +32,7 @@ ros_syscall_end:
     pop %rbx
     ret
 ros_syscall_interrupted:
-    mov %rax, 8(%rbx)           // group->restart_rax
+    mov %rax, 16(%rbx)          // group->restart_rax
     movabs $0x8000000000000000, %rax
     pop %rbx
     ret

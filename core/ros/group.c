@@ -9,11 +9,12 @@
 #include "base/string.h"
 #include "base/sys.h"
 #include "ros/channel.h"
+#include "ros/debug.h"
 #include "ros/trace.h"
 
 _Static_assert(offsetof(struct ros_group, signal_pending) == 0, "asm.S");
-_Static_assert(offsetof(struct ros_group, busy) == 4, "asm.S");
-_Static_assert(offsetof(struct ros_group, restart_rax) == 8, "asm.S");
+_Static_assert(offsetof(struct ros_group, debug_pending) == 4, "asm.S");
+_Static_assert(offsetof(struct ros_group, restart_rax) == 16, "asm.S");
 _Static_assert(sizeof(struct ros_group) <= GROUP_ALTSTACK, "the group fits below its stacks");
 _Static_assert(offsetof(struct mv_frame, rax) == MV_FRAME_RAX, "frame.h");
 _Static_assert(offsetof(struct mv_frame, rip) == MV_FRAME_RIP, "frame.h");
@@ -202,6 +203,7 @@ void ros_group_begin_native(struct ros_group *group, struct ros_sighand *sighand
 
 void ros_group_release(struct ros_group *group)
 {
+    ros_debug_end(group);
     ros_sighand_put(group->sighand);
     __atomic_store_n(&group->busy, 0, __ATOMIC_RELEASE);
 }
@@ -224,7 +226,10 @@ void ros_group_exit(struct ros_group *group, int status)
 {
     // KVM may keep a worker thread in the process, which would outlive the program's last thread.
     if (is_last(group) && !ros.attached)
+    if (is_last(group)) {
+        ros_debug_exit((uint32_t)(status & 0xff) << 8);
         sys_exit_group(status);
+    }
     ros_trace(&(struct ros_event){.kind = MV_TRACE_GROUP_END, .result = status}, rdtsc());
     // From here no signal may run on the group's stacks any more.
     ros_sigset all = ~0ULL;
@@ -232,6 +237,7 @@ void ros_group_exit(struct ros_group *group, int status)
     // The exit of the request has to be finished before the virtual CPU serves another thread.
     hvm_vcpu_finish_exit(&group->vcpu);
     hvm_unkick(&group->vcpu);
+    ros_debug_end(group);
     ros_sighand_put(group->sighand);
     ros_exit_asm(&group->busy, status);
 }

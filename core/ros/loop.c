@@ -11,9 +11,10 @@
 #include "rewrite/rewrite.h"
 #include "ros/channel.h"
 #include "ros/crash.h"
+#include "ros/debug.h"
 #include "ros/trace.h"
 
-enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_PF = 14 };
+enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_UD = 6, VECTOR_PF = 14 };
 
 static void frame_from_regs(struct mv_frame *f, const struct kvm_regs *r)
 {
@@ -169,14 +170,16 @@ static void state_to_frame(struct ros_group *group, const struct kvm_regs *regs)
         f->rip -= SYSCALL_BYTES;
 }
 
-// Put the frame's state into the virtual CPU.
-static void load_frame(struct ros_group *group)
+// Put a state, most often the frame's, into the virtual CPU.
+static void load_frame(struct ros_group *group, const struct mv_frame *frame)
 {
     struct hvm_state state = {.fs_base = group->fs_base,
                               .gs_base = ros_gs_base(group, group->gs_base)};
-    regs_from_frame(&state.regs, group->frame);
+    regs_from_frame(&state.regs, frame);
     state.regs.rip = rw_resume_rip(state.regs.rip);
     state.regs.rflags = (state.regs.rflags & FLAGS_PROGRAM) | AK_FLAGS_FIXED;
+    if (group->debug.stepping)
+        state.regs.rflags |= FLAG_TF;
     hvm_vcpu_set_state(&group->vcpu, ros.ring, &state);
     group->resume = ROS_CONTINUE;
 }
@@ -210,6 +213,8 @@ static void replicate(struct ros_group *group)
         group->frame->rip = rewritten;
         return;
     }
+    if (ros_debug_breakpoint(group))
+        return;
     int sig = ros_replicate(group, &signal);
     ros_trace(&(struct ros_event){.kind = MV_TRACE_REPLICATION, .result = sig, .a = {0, rip}},
               begin);
@@ -265,6 +270,8 @@ static void page_fault(struct ros_group *group, uint64_t error, uint64_t address
         group->frame->rip = rewritten;
         return;
     }
+    if (ros_debug_breakpoint(group))
+        return;
     bool fetch = address - rip < 16 && ros_space_covers(address) && !ros_space_executable(address);
     struct ros_signal signal;
     uint64_t begin = rdtsc();
@@ -348,7 +355,31 @@ static void event_handed_over(struct ros_group *group)
     page_fault(group, error, cr2);
 }
 
-static void exception(struct ros_group *group)
+// An exception that a debugger has caused where the program's state alone does not tell it. Returns
+// false if it is none.
+static bool debugged(struct ros_group *group, unsigned vector, const struct kvm_regs *regs,
+                     bool *in_frame)
+{
+    enum place place = place_of(group, regs->rip);
+    bool step = group->debug.stepping && vector == VECTOR_DB;
+    bool kernel = place == IN_TRAP && ros_space_is_kernel(regs->rip);
+    if (!step && !(kernel && vector == VECTOR_UD && ros_debug_is_breakpoint(regs->rip)))
+        return false;
+    *in_frame = !kernel;
+    if (kernel) { // the event that it answers does not begin anew: this is what is looked at
+        struct mv_frame state;
+        frame_from_regs(&state, regs);
+        ros_debug_kernel(group, &state, step);
+        load_frame(group, &state);
+        return true;
+    }
+    state_to_frame(group, regs);
+    ros_debug_stepped(group, place == IN_PROGRAM);
+    return true;
+}
+
+// Returns true if the program's state is in the frame now.
+static bool exception(struct ros_group *group)
 {
     struct hvm_state state;
     struct ak_exception e;
@@ -367,13 +398,16 @@ static void exception(struct ros_group *group)
     state.regs.rsp = e.rsp;
     state.regs.rflags = e.rflags;
     group->resume = ROS_LOAD;
+    bool in_frame = true;
+    if (ros_debug_on() && debugged(group, (unsigned)vector, &state.regs, &in_frame))
+        return in_frame;
     // A program that steps through itself sees a rewritten site as the one instruction it was.
     if (vector == VECTOR_DB && e.rflags & FLAG_TF && step_over(group, &state.regs))
-        return;
+        return true;
     enum place place = place_of(group, e.rip);
     if (place == IN_TRAP) {
         event_handed_over(group);
-        return;
+        return true;
     }
     if (place != IN_PROGRAM)
         substrate_failed(group, "exception in the AeroKernel", vector);
@@ -381,17 +415,18 @@ static void exception(struct ros_group *group)
     if (e.software) { // Linux knows what it makes of it
         group->frame->rip -= trap_length(e.rip, (unsigned)vector);
         replicate(group);
-        return;
+        return true;
     }
     if (vector != VECTOR_DB) {
         replicate(group);
-        return;
+        return true;
     }
     int code = is_int1(e.rip - 1) && !(e.rflags & FLAG_TF) ? TRAP_BRKPT : TRAP_TRACE;
     struct ros_signal signal = {.info = {.si_signo = SIGTRAP, .si_code = code},
                                 .trapno = VECTOR_DB};
     signal.info.si_addr = (void *)e.rip;
     ros_signal_force(group, &signal);
+    return true;
 }
 
 static void fault(struct ros_group *group)
@@ -427,7 +462,7 @@ static bool interrupted(struct ros_group *group)
         return false;
     }
     // An event that the AeroKernel is answering begins anew: it may have seen no signal waiting.
-    if (!ros_signal_waiting(group) && place != IN_TRAP)
+    if (!ros_signal_waiting(group) && !ros_debug_waiting(group) && place != IN_TRAP)
         return false;
     state_to_frame(group, &state.regs);
     group->resume = ROS_LOAD;
@@ -451,7 +486,7 @@ static bool handle(struct ros_group *group, struct hvm_exit exit)
         if (exit.address == AK_PORT_DOORBELL)
             request(group);
         else if (exit.address == AK_PORT_VECTOR)
-            exception(group);
+            return exception(group);
         else if (exit.address == AK_PORT_TRAP)
             event_handed_over(group);
         else
@@ -478,11 +513,16 @@ static bool handle(struct ros_group *group, struct hvm_exit exit)
 void ros_loop(struct ros_group *group)
 {
     ros_trace(&(struct ros_event){.kind = MV_TRACE_GROUP_START}, rdtsc());
+    ros_debug_begin(group);
     for (bool in_frame = true;;) {
-        while (in_frame && ros_signal_waiting(group))
+        while (in_frame && (ros_debug_waiting(group) || ros_signal_waiting(group))) {
+            ros_debug_settle(group);
+            if (!ros_signal_waiting(group))
+                break;
             ros_signal_deliver(group);
+        }
         if (group->resume == ROS_LOAD)
-            load_frame(group);
+            load_frame(group, group->frame);
         load_xsave(group);
         ros_group_follow_cpu(group);
         // A signal that arrives from here on kicks the virtual CPU out at once.

@@ -18,6 +18,7 @@
 #include "loader/elf.h"
 #include "rewrite/rewrite.h"
 #include "ros/channel.h"
+#include "ros/debug.h"
 #include "ros/trace.h"
 
 // A clone request in the terms of clone3, whichever call made it.
@@ -114,6 +115,7 @@ static int64_t clone_shared(struct ros_group *group, struct request *r)
         return -ENOMEM;
     }
     child->signal_pending = 0;
+    child->debug_pending = 0;
     child->has_temporary_mask = false;
     child->replicating = false;
     child->pending_sync = 0;
@@ -173,6 +175,7 @@ static void make_vm(struct ros_group *group)
 static void forked_child(struct ros_group *group)
 {
     ros_signal_thread_init(group);
+    ros_debug_forget();
     ros_groups_after_fork(group);
     ros_pollers_reset();
     ros_channel_begin(group, NULL, true);
@@ -187,6 +190,7 @@ static void forked_child(struct ros_group *group)
 _Noreturn static void leave_shared_files(struct ros_group *group)
 {
     ros_signal_thread_init(group);
+    ros_debug_forget();
     ros_pollers_reset();
     mv_fds_forget();
     if (!ros.quiet)
@@ -340,7 +344,9 @@ static int64_t exec_forward(struct ros_group *group, uint64_t nr, const struct r
     if (ros_blocked_sync(group))
         sys4(__NR_rt_sigprocmask, SIG_SETMASK, &whole, 0, sizeof(whole));
     ros_stats_finish();
+    ros_debug_leave(true);
     int64_t result = ros_forward(group, nr, args);
+    ros_debug_leave(false);
     // Still here: the program goes on.
     ros_signal_reclaim();
     if (ros_blocked_sync(group) && !group->signal_pending)
@@ -417,6 +423,7 @@ int64_t ros_sys_exit_group(struct ros_group *group, uint64_t nr, struct ros_args
 {
     (void)group; // a vfork child's group is released by its parent
     trace_exit(nr, (int)args->a[0]);
+    ros_debug_exit((uint32_t)(args->a[0] & 0xff) << 8);
     sys_exit_group((int)args->a[0]);
 }
 

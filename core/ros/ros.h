@@ -59,6 +59,7 @@ struct ros_recent {
 struct ros_group {
     // Known to assembly by offset.
     uint32_t signal_pending; // `signal` waits for delivery; all asynchronous signals are blocked
+    uint32_t debug_pending;  // a debugger wants the group to stop; no system call begins
     uint32_t busy;           // 0: free for a new thread; set to 0 as a thread's very last act
     uint64_t restart_rax;    // RAX with which to begin an interrupted system call again
 
@@ -110,6 +111,19 @@ struct ros_group {
         uint64_t rip, rsp, rbp;
         uint32_t known;
     } stopped;
+
+    // Of a program that is debugged (debug.c).
+    struct {
+        bool stepping;      // the virtual CPU goes on with the trap flag set, from step_from
+        bool own_flag;      // the trap flag is not the program's, too
+        uint64_t step_from; // RIP
+        uint32_t unasked;   // a signal that the debugger itself has sent, or 0
+        struct {
+            bool again;              // the call begins again, having begun first at `begin`
+            bool cut_short;          // it was interrupted by the signal that is pending
+            uint64_t nr, rip, begin; // begin: CLOCK_MONOTONIC, ns
+        } call;
+    } debug;
 
     uint32_t recent_next; // where in `recent` the next event goes
     struct ros_recent recent[ROS_RECENT] __attribute__((aligned(64)));
@@ -228,6 +242,9 @@ bool ros_space_is_guarded(uint64_t address, bool write);
 int ros_space_split(uint64_t start, uint64_t size);
 // True if the program has claimed the page of the address against such an access.
 bool ros_space_is_claimed(uint64_t address, bool write);
+// Tell a debugger where the tables and the AeroKernel are.
+struct mv_debug;
+void ros_space_describe(struct mv_debug *ret);
 // The number of windows, each a slot.
 unsigned ros_space_windows(void);
 // Map all windows in other page tables, to measure what that takes. Returns 0 or -ENOMEM.

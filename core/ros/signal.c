@@ -13,6 +13,7 @@
 #include "base/sys.h"
 #include "ros/channel.h"
 #include "ros/crash.h"
+#include "ros/debug.h"
 #include "ros/trace.h"
 #include "superposition/sigframe.h"
 
@@ -60,6 +61,8 @@ static void publish(struct ros_group *group)
     __atomic_store_n(&signals->version, signals->version | 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_RELEASE);
     signals->segv = group->sighand->action[SIGSEGV];
+    if (ros_debug_on()) // it has to be asked first
+        signals->segv.handler = HANDLER_DEFAULT;
     signals->altstack = group->altstack;
     signals->xfeatures = ros.hvm.limits.xcr0;
     signals->xsave_size = ros.hvm.limits.xsave_size;
@@ -169,6 +172,8 @@ void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
         ros_poller_signal(group, sig, info, uc);
         return;
     }
+    if (ros_debug_kick(group, sig, info, uc))
+        return;
     if (is_sync(sig) && info->si_code == SI_TKILL &&
         __atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_ACQ_REL))
         *info = group->forwarded;
@@ -197,12 +202,27 @@ static const struct ros_sigaction *core_action(uint64_t program_flags)
     return &actions[restart];
 }
 
+// The action that Linux shall have where the program wants `action`.
+static struct ros_sigaction action_for_linux(int sig, const struct ros_sigaction *action)
+{
+    struct ros_sigaction native = *action;
+    if (action->handler > HANDLER_IGNORE)
+        native = *core_action(action->flags);
+    else if (action->handler == HANDLER_DEFAULT && ros_debug_takes_default(sig))
+        native = *core_action(SA_RESTART);
+    native.flags |= action->flags & (SA_NOCLDSTOP | SA_NOCLDWAIT);
+    return native;
+}
+
 void ros_signal_init(struct ros_sighand *sighand)
 {
     for (int sig = 1; sig <= ROS_SIGNALS; sig++) {
         struct ros_sigaction inherited = {0};
         native_action(sig, NULL, &inherited);
         sighand->action[sig].handler = inherited.handler == HANDLER_IGNORE ? HANDLER_IGNORE : 0;
+        inherited = action_for_linux(sig, &sighand->action[sig]);
+        if (ros_debug_takes_default(sig))
+            native_action(sig, &inherited, NULL);
     }
     ros_signal_reclaim();
 }
@@ -264,6 +284,7 @@ void ros_die_by_signal(int sig)
     struct ros_sigaction fallback = {.handler = HANDLER_DEFAULT};
     ros_sigset open = ~SIGBIT(sig);
     ros_stats_finish();
+    ros_debug_exit((uint32_t)sig);
     native_action(sig, &fallback, NULL);
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &open, 0, sizeof(open));
     sys3(__NR_tgkill, sys0(__NR_getpid), sys0(__NR_gettid), sig);
@@ -299,9 +320,10 @@ static struct ros_sigaction action_of(struct ros_group *group, int sig)
 static void set_default(struct ros_group *group, int sig)
 {
     static const struct ros_sigaction fallback;
+    struct ros_sigaction native = action_for_linux(sig, &fallback);
     mv_lock(&group->sighand->lock);
     if (!is_sync(sig))
-        native_action(sig, &fallback, NULL);
+        native_action(sig, &native, NULL);
     group->sighand->action[sig].handler = HANDLER_DEFAULT;
     if (sig == SIGSEGV)
         publish_to_all(group->sighand);
@@ -341,11 +363,17 @@ void ros_signal_deliver(struct ros_group *group)
     bool asynchronous = group->signal_pending;
     if (!take(group, &signal))
         return;
-    int sig = signal.info.si_signo;
     ros_sigset blocked = mask;
     if (group->has_temporary_mask)
         blocked = group->temporary_mask;
     group->has_temporary_mask = false;
+    if (!ros_debug_offer(group, &signal)) {
+        if (asynchronous)
+            group->signal_pending = 0;
+        ros_signal_set_mask(group, mask);
+        return;
+    }
+    int sig = signal.info.si_signo;
     struct ros_sigaction action = action_of(group, sig);
     // Pending no more: ros_signal_set_mask() below opens the partner's mask again, unless what is
     // delivered was held back while an asynchronous one waits.
@@ -357,7 +385,7 @@ void ros_signal_deliver(struct ros_group *group)
     } else if (action.handler == HANDLER_IGNORE) {
         ros_signal_set_mask(group, mask);
     } else if (action.handler == HANDLER_DEFAULT) {
-        if (is_sync(sig))
+        if (is_sync(sig) || ros_debug_takes_default(sig))
             ros_die_by_signal(sig);
         send_again(group, &signal.info);
         ros_signal_set_mask(group, mask);
@@ -377,7 +405,9 @@ static void force(struct ros_group *group, const struct ros_signal *signal, ros_
 
 void ros_signal_force(struct ros_group *group, const struct ros_signal *signal)
 {
-    force(group, signal, ros_signal_mask(group));
+    struct ros_signal offered = *signal;
+    if (ros_debug_offer(group, &offered))
+        force(group, &offered, ros_signal_mask(group));
 }
 
 void ros_signal_to_native(struct ros_group *group)
@@ -448,10 +478,7 @@ int64_t ros_sys_sigaction(struct ros_group *group, uint64_t nr, struct ros_args 
     int err = 0;
     if (args->a[1]) {
         new.mask &= ~NEVER_BLOCKED;
-        struct ros_sigaction native = new;
-        if (new.handler > HANDLER_IGNORE)
-            native = *core_action(new.flags);
-        native.flags |= new.flags &(SA_NOCLDSTOP | SA_NOCLDWAIT);
+        struct ros_sigaction native = action_for_linux(sig, &new);
         // The table is changed first, so that a handler that Linux calls at once is found.
         group->sighand->action[sig] = new;
         if (!is_sync(sig))

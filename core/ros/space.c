@@ -12,7 +12,7 @@
 #include "aerokernel/image.h"
 #include "base/region.h"
 #include "base/string.h"
-#include "ros/ros.h"
+#include "ros/debug.h"
 #include "ros/trace.h"
 
 #define AK_MEMORY_BYTES MIB(64)
@@ -395,6 +395,16 @@ bool ros_space_covers(uint64_t address)
 bool ros_space_executable(uint64_t address)
 {
     return ak_is_executable(&space.paging, address);
+}
+
+void ros_space_describe(struct mv_debug *ret)
+{
+    ret->tables_root = ros_space_root();
+    ret->memory_gpa = space.memory.gpa;
+    ret->memory_host = (uint64_t)space.memory.host;
+    ret->memory_bytes = space.memory.size;
+    ret->kernel_start = AK_KERNEL;
+    ret->kernel_end = space.kernel_end;
 }
 
 unsigned ros_space_windows(void)

@@ -4,6 +4,7 @@
 #include <asm/unistd.h>
 
 #include "ros/channel.h"
+#include "ros/debug.h"
 #include "ros/trace.h"
 
 // Calls that are not simply forwarded to Linux by the partner. Whatever is not here is.
@@ -108,7 +109,8 @@ void ros_syscall_dispatch(struct ros_group *group)
     // The kernel, too, looks at 32 bits of the number only.
     uint64_t nr = (uint32_t)READ_ONCE(frame->rax);
     struct ros_args args = {{frame->rdi, frame->rsi, frame->rdx, frame->r10, frame->r8, frame->r9}};
-    if (ros_signal_waiting(group)) { // the signal came first: the call begins after its handler
+    if (ros_signal_waiting(group) || READ_ONCE(group->debug_pending)) {
+        // The signal came first: the call begins after its handler.
         frame->rip -= SYSCALL_BYTES;
         return;
     }
@@ -120,7 +122,7 @@ void ros_syscall_dispatch(struct ros_group *group)
     // table of descriptors.
     bool rights = group->rights && ros_route_changes_rights(nr, &args);
     ros_channel_missed(group, nr);
-    int64_t result = ros_call(group, nr, &args);
+    int64_t result = ros_debug_on() ? ros_debug_call(group, nr, &args) : ros_call(group, nr, &args);
     if (rights)
         ros_channel_rights_changed(group);
     if (result == ROS_INTERRUPTED) {

@@ -184,8 +184,9 @@ static bool sigreturn(char *window)
 bool ak_on_call(char *window)
 {
     const struct mv_trap *trap = ak_trap(window);
+    // A program that is stepped is loaded from outside.
     return (uint32_t)trap->state.rax == __NR_rt_sigreturn && !READ_ONCE(trap->attention) &&
-           sigreturn(window);
+           !(trap->state.rflags & FLAG_TF) && sigreturn(window);
 }
 
 bool ak_on_fault(char *window)

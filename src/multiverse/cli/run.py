@@ -108,6 +108,26 @@ def crash_config(destination: str) -> list[str]:
     return keys
 
 
+def debugger_config(where: str, program: str) -> list[str]:
+    """Start the debugger's process, say where gdb finds it; what the core has to know of it."""
+    from multiverse.debug.server import listen, start
+
+    try:
+        server, target = listen(where)
+    except ValueError:
+        raise click.BadParameter(
+            f"{where}: neither a port nor a path with a slash", param_hint="--gdb"
+        ) from None
+    except OSError as error:
+        fail(EXIT_FAILURE, f"--gdb {where}: {error.strerror}; give another port or path")
+    try:
+        config = start(server, where if "/" in where else None)
+    except OSError as error:
+        fail(EXIT_FAILURE, f"--gdb: {error.strerror}; try again")
+    click.echo(f"multiverse: run: waiting for gdb: target remote {target}", err=True)
+    return config
+
+
 class RunCommand(click.Command):
     """A bare --stats does not take the next word, the program's name, for its value."""
 
@@ -153,6 +173,12 @@ class RunCommand(click.Command):
     help="where a report on a crash of the virtual machine goes: a file (.json, .raw: in these"
     " forms), a directory, stderr (-, the default; a short one), or nowhere",
 )
+@click.option(
+    "--gdb",
+    metavar="PORT|PATH",
+    help="wait for gdb (target remote) on a port of this machine, 0: any; or on a socket at PATH,"
+    " which has a slash in it",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] PROG...")
 def run(
     hvm: str,
@@ -168,6 +194,7 @@ def run(
     stats: str | None,
     trace: str | None,
     crash_report: str,
+    gdb: str | None,
     command: tuple[str, ...],
 ) -> None:
     """Run PROG with its arguments as a hybrid runtime.
@@ -177,11 +204,17 @@ def run(
     """
     if hvm == "off" and require_hrt:
         raise click.UsageError("--hvm=off and --require-hrt exclude each other")
+    if hvm == "off" and gdb is not None:
+        raise click.UsageError("--gdb debugs hybrid runtimes; with --hvm=off use gdb by itself")
     path = find_program(command[0])
     config = [f"hvm={hvm}", f"ring={ring}"]
     config += [
         f"{key}=1"
-        for key, wanted in (("require", require_hrt), ("quiet", quiet), ("follow", follow))
+        for key, wanted in (
+            ("require", require_hrt or gdb is not None),
+            ("quiet", quiet),
+            ("follow", follow),
+        )
         if wanted
     ]
     if max_phys_bits:
@@ -193,6 +226,8 @@ def run(
         if mask:
             config.append(f"{key}={mask:#x}")
     config += crash_config(crash_report)
+    if gdb is not None:
+        config += debugger_config(gdb, path)
     try:
         if stats is None and trace is None:
             exec_core(config, path, list(command))

@@ -1,0 +1,1 @@
+"""Debugging of hybrid runtimes with gdb: a remote stub (docs/debugging.md)."""
