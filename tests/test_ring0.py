@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import MULTIVERSE
 from test_aerokernel import compile_all
+from test_gdb import compile_debugged
 from test_guests import ALL
 from test_privileges import HARMFUL, PRIVILEGES
 
@@ -66,7 +67,10 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         # What "privileged" shows to be forbidden is allowed at ring 0.
         guests(*(name for name in ALL if name != "privileged"))
         + of("test_guests", "breakpoints_and_signals")
-        + ["test_privileges.py", *of("test_aerokernel", "interface", "example")],
+        + ["test_privileges.py", *of("test_aerokernel", "interface", "example")]
+        + of("test_gdb", "breakpoints", "registers", "steps", "threads[auto]", "signals")
+        + of("test_gdb", "aerokernel_itself")
+        + of("test_accelerator", "c[basics]", "c[faults]"),
         [],
         [],
     ),
@@ -106,6 +110,7 @@ def built(guest: Callable[..., str]) -> Path:
     except TestbedError as error:
         pytest.skip(str(error))
     compile_all(guest)
+    compile_debugged(guest)
     for name in ("brk", "vdso_time"):
         guest(name, "-static")
     names = [*ALL, "rights_ids", "rights_files", PRIVILEGES, HARMFUL]

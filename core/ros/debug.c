@@ -269,7 +269,9 @@ bool ros_debug_offer(struct ros_group *group, struct ros_signal *signal)
         group->debug.unasked = 0;
         return true;
     }
-    if (!page || !READ_ONCE(page->attached) || READ_ONCE(page->passed) & SIGBIT(sig))
+    // A step that ends in a handler has to be told from one that does not.
+    bool passed = page && READ_ONCE(page->passed) & SIGBIT(sig) && !group->debug.stepping;
+    if (!page || !READ_ONCE(page->attached) || passed)
         return true;
     struct mv_frame *f = group->frame;
     uint64_t rip = f->rip, rax = f->rax;
