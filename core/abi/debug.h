@@ -81,14 +81,15 @@ struct mv_debug {
     uint32_t attached; /* signals, breakpoints and stops are wanted */
     uint32_t stopping; /* whoever gets the signal shall park; new threads shall, too */
     uint32_t debugger; /* its pid */
-    uint32_t unused;
-    uint64_t passed; /* signals, bit n-1 for n, that are delivered without asking */
+    uint32_t kicking;  /* a thread is about to get the signal */
+    uint64_t passed;   /* signals, bit n-1 for n, that are delivered without asking */
     /* Written by the core. */
     uint32_t pid;
     uint32_t ring;
     uint32_t left;   /* the program executes another, or goes on natively */
     uint32_t ended;  /* `status` is valid */
     uint32_t status; /* as wait(2) gives it */
+    uint32_t groups; /* slots that have been used: those below */
     uint32_t xsave_bytes;
     uint64_t xcr0;
     uint64_t region_start, region_end; /* the core's memory, which the program does not see */

@@ -356,6 +356,38 @@ static void shorten(uint64_t nr, struct ros_args *args, uint64_t elapsed,
     args->a[at] = (uint64_t)time;
 }
 
+// True if Linux begins the call again after a handler that was installed with SA_RESTART.
+static bool is_restarted(uint64_t nr, const struct ros_args *args)
+{
+    unsigned at;
+    switch (nr) {
+    case __NR_pause:
+    case __NR_rt_sigsuspend:
+    case __NR_ppoll:
+    case __NR_select:
+    case __NR_pselect6:
+    case __NR_semop:
+    case __NR_msgsnd:
+    case __NR_msgrcv:
+    case __NR_clock_nanosleep:
+        return false;
+    case __NR_futex:
+        return !args->a[3];
+    default:
+        return time_of(nr, args, &at) == NO_TIME;
+    }
+}
+
+// A call has been interrupted, so that the group can stop, but maybe also by a signal for the
+// program: what would that alone have done?
+static bool begins_again(struct ros_group *group, uint64_t nr, const struct ros_args *args)
+{
+    if (!group->signal_pending)
+        return true;
+    const struct ros_sigaction *action = &group->sighand->action[group->signal.info.si_signo];
+    return action->handler > HANDLER_IGNORE && action->flags & SA_RESTART && is_restarted(nr, args);
+}
+
 int64_t ros_debug_call(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     struct __kernel_timespec time;
@@ -375,9 +407,9 @@ int64_t ros_debug_call(struct ros_group *group, uint64_t nr, struct ros_args *ar
     bool interrupted = result == -EINTR && nr != __NR_close;
     group->debug.call.again = (interrupted || result == ROS_INTERRUPTED) && told;
     group->debug.call.cut_short = interrupted && group->signal_pending;
-    // With a signal that the program handles there is a reason for EINTR besides the stop.
-    if (!interrupted || !told || group->signal_pending)
+    if (!interrupted || !told || !begins_again(group, nr, args))
         return result;
+    group->debug.call.cut_short = false;
     group->restart_rax = nr;
     return ROS_INTERRUPTED;
 }
@@ -397,6 +429,11 @@ void ros_debug_begin(struct ros_group *group)
     slot->tid = group->id.tid;
     slot->frame = (uint64_t)group->frame;
     slot->command = MV_DEBUG_NOTHING;
+    uint32_t used = __atomic_load_n(&page->groups, __ATOMIC_RELAXED);
+    while (used <= group->vcpu.id &&
+           !__atomic_compare_exchange_n(&page->groups, &used, group->vcpu.id + 1, false,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
     __atomic_store_n(&slot->state, MV_DEBUG_RUNNING, __ATOMIC_SEQ_CST);
     // Whoever stops all now either sees this thread, or is seen by it.
     WRITE_ONCE(group->debug_pending, __atomic_load_n(&page->stopping, __ATOMIC_SEQ_CST));
@@ -427,10 +464,21 @@ void ros_debug_exit(uint32_t status)
     __atomic_store_n(&page->ended, 1, __ATOMIC_RELEASE);
 }
 
-void ros_debug_leave(bool leaving)
+void ros_debug_leave(struct ros_group *group, bool leaving)
 {
+    enum { TRIES = 10000 }; // a debugger that dies does not say that it has sent it
+    if (!page)
+        return;
     if (is_debugged_process())
-        WRITE_ONCE(page->left, leaving);
+        __atomic_store_n(&page->left, leaving, __ATOMIC_SEQ_CST);
+    else
+        __atomic_store_n(&slot_of(group)->state, leaving ? MV_DEBUG_ABSENT : MV_DEBUG_RUNNING,
+                         __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; leaving && i < TRIES && __atomic_load_n(&page->kicking, __ATOMIC_SEQ_CST);
+         i++)
+        sys0(__NR_sched_yield);
+    if (!leaving && __atomic_load_n(&page->stopping, __ATOMIC_SEQ_CST))
+        WRITE_ONCE(group->debug_pending, 1);
 }
 
 void ros_debug_forget(void)

@@ -28,10 +28,11 @@ void ros_debug_begin(struct ros_group *group);
 // A group's thread ends, or has never come to be.
 void ros_debug_end(const struct ros_group *group);
 
-// The process ends with a wait status; it executes another program or goes on natively (false: it
-// does not after all). Not what a child of vfork does.
+// The process ends with a wait status.
 void ros_debug_exit(uint32_t status);
-void ros_debug_leave(bool leaving);
+// The group's process, which may be a child of vfork, is about to execute another program or to go
+// on natively; or it has come to nothing (false). No signal of the debugger's comes in between.
+void ros_debug_leave(struct ros_group *group, bool leaving);
 // In a forked child, or before the process goes on natively: no debugger, and no breakpoints.
 void ros_debug_forget(void);
 

@@ -338,15 +338,15 @@ static int64_t exec_forward(struct ros_group *group, uint64_t nr, const struct r
 {
     static const struct ros_sigaction ignore = {.handler = 1};
     ros_sigset whole = ros_signal_mask(group);
+    ros_debug_leave(group, true);
     for (int sig = 1; sig <= ROS_SIGNALS; sig++)
         if ((SIGBIT(sig) & ROS_SYNC_SIGNALS) && group->sighand->action[sig].handler == 1)
             sys4(__NR_rt_sigaction, sig, &ignore, 0, sizeof(ros_sigset));
     if (ros_blocked_sync(group))
         sys4(__NR_rt_sigprocmask, SIG_SETMASK, &whole, 0, sizeof(whole));
     ros_stats_finish();
-    ros_debug_leave(true);
     int64_t result = ros_forward(group, nr, args);
-    ros_debug_leave(false);
+    ros_debug_leave(group, false);
     // Still here: the program goes on.
     ros_signal_reclaim();
     if (ros_blocked_sync(group) && !group->signal_pending)

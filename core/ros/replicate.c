@@ -66,7 +66,7 @@ void ros_leave(struct ros_group *group)
 {
     ros_pollers_end();
     rw_restore(0, TASK_END);
-    ros_debug_leave(true);
+    ros_debug_leave(group, true);
     ros_debug_forget();
     ros_sigset mask = ros_signal_mask(group), closed = ~0ULL;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));

@@ -58,6 +58,17 @@ class Packets:
         self._last = b"$" + packet + b"#" + f"{sum(packet) & 0xFF:02x}".encode()
         self._send(self._last)
 
+    def finish(self, seconds: float) -> None:
+        """Wait until gdb has gone, which has got the last packet then. Closing a socket with
+        something unread in it may take back what was sent."""
+        try:
+            self.socket.settimeout(seconds)
+            self.socket.shutdown(socket.SHUT_WR)
+            while self.socket.recv(65536):
+                pass
+        except OSError:
+            pass
+
     def receive(self) -> None:
         """Take what has arrived into the buffer; waits if nothing has. Raises ConnectionLost."""
         try:

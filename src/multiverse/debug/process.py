@@ -112,10 +112,8 @@ class Process:
     def slots(self) -> list[Any]:
         """The threads that there are."""
         found = []
-        for i in range(len(self.data.group)):
+        for i in range(min(self.data.groups, len(self.data.group))):
             slot = self.data.group[i]
-            if not slot.pid:
-                break  # groups are used in the order of their numbers
             if slot.state != State.ABSENT:
                 found.append(slot)
         return [slot for slot in found if self.is_parked(slot) or self._linux_state(slot)]
@@ -166,6 +164,14 @@ class Process:
         self.drain()
 
     def _kick(self, slot: Any) -> None:
+        # Nobody may become another program, which would die of the signal, between the look and it.
+        self.data.kicking = 1
+        self._libc.sched_yield()  # ctypes takes a lock behind it, which orders store and loads
+        if not self.data.left and slot.state == State.RUNNING:
+            self._send_stop(slot)
+        self.data.kicking = 0
+
+    def _send_stop(self, slot: Any) -> None:
         info = struct.pack(
             "<iiiiiiq", signal.SIGTRAP, 0, _SI_QUEUE, 0, os.getpid(), os.getuid(), self.page.cookie
         ).ljust(128, b"\0")

@@ -75,6 +75,8 @@ def _become_debugger(
     page: Page, server: socket.socket, events: socket.socket, path: str | None
 ) -> None:
     status = 1
+    path = os.path.abspath(path) if path is not None else None
+    os.chdir("/")
     try:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)

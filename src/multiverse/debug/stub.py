@@ -19,6 +19,7 @@ from multiverse.debug.signals import from_gdb, to_gdb
 
 _OK, _ERROR, _UNSUPPORTED = b"OK", b"E01", b""
 _EXPEDITED = ("rbp", "rsp", "rip")
+_FINISH_S = 5.0  # for gdb to take the last packet and go
 _POLL_S = 0.2  # how often to look whether something has been missed
 _ALL = -1
 
@@ -51,6 +52,7 @@ class Session:
         self.multiprocess = False
         self.current = 0  # thread of g, p and their kin
         self.reported: set[int] = set()  # threads whose reason gdb has been told
+        self.told_of_leaving = False
         self.stop = b""  # the last stop's packet
         self.running: dict[int, Action] = {}
         # Linux's numbers of what the program gets if gdb leaves it there.
@@ -101,14 +103,17 @@ class Session:
                     self.packets.receive()
                 elif packet != INTERRUPT:
                     self._answer(packet)
-        except (ConnectionLost, Closed):
+        except Closed:
+            self._let_go()
+            self.packets.finish(_FINISH_S)
+        except ConnectionLost:
             pass
         finally:
             self._let_go()
 
     def _let_go(self) -> None:
         process = self.process
-        if process.over:
+        if process.over or not process.data.attached:
             return
         process.stop_all()  # so that nobody executes what is being changed
         process.remove_all()
@@ -170,17 +175,18 @@ class Session:
                     return self._report(slot)
             if process.has_ended():
                 return self._end_packet()
-            if process.over and process.data.left and self.running:
+            if process.over and process.data.left and not self.told_of_leaving:
                 self._tell("the program has left the HRT: it cannot be stopped any more")
-                self.running = {}
-                process.data.left = 0
+                self.told_of_leaving = True
             if not process.over and held and not {int(s.tid) for s in slots} - held:
                 return b"N"
             self._wait_for_something()
             packet = self.packets.next()
             if packet == INTERRUPT:
-                if process.over:
+                if self.told_of_leaving:
                     raise Closed
+                if process.over:
+                    continue  # the end comes first
                 return self._interrupt()
 
     def _wait_for_something(self) -> None:
