@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import Outcome, multiverse
@@ -88,5 +89,7 @@ def test_flags_are_a_compilers() -> None:
     assert flags == [*library.cflags(), *library.libs()]
     assert multiverse("aerokernel", "--cflags").stdout.split() == library.cflags()
     assert multiverse("aerokernel", "--libs").stdout.split() == library.libs()
-    both = {"cflags": library.cflags(), "libs": library.libs()}
-    assert json.loads(multiverse("aerokernel", "--json").stdout) == both
+    symbols = multiverse("aerokernel", "--symbols").stdout.rstrip("\n")
+    assert Path(symbols).read_bytes().startswith(b"\x7fELF")
+    all_of_it = {"cflags": library.cflags(), "libs": library.libs(), "symbols": symbols}
+    assert json.loads(multiverse("aerokernel", "--json").stdout) == all_of_it

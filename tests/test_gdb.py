@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +16,14 @@ import pytest
 from conftest import MULTIVERSE, SLOWNESS, multiverse
 from test_aerokernel import compile_all
 
-from multiverse.core import core_path
+from multiverse import aerokernel as library
+from multiverse.debug.packets import INTERRUPT, ConnectionLost, Packets
 
-GUESTS = ("basics", "children", "signals", "steps", "threads")
+GUESTS = ("basics", "children", "signals", "steps", "stops", "threads")
 FLAGS = ("-O1", "-g")
 TIMEOUT = 60 * SLOWNESS  # seconds, for what takes one or two
-KERNEL = core_path().with_name("aerokernel.elf")
 KERNEL_MAGIC = 0x314C4E4B4F524541
+STOPS = 100  # then the program may run to its end
 MAIN_THREAD = r"Thread (\d+)\.\1 "
 
 pytestmark = pytest.mark.timeout(TIMEOUT * 3)
@@ -294,10 +296,54 @@ def test_stops_do_not_end_calls(debug: Callable[..., Debugged], programs: dict[s
     assert text == "usr1 10\nsegv 11\nslept 0 polled 0, long enough\n"
 
 
+class Client:
+    """The protocol without a gdb, which would be slow: one that stops and goes on all the time."""
+
+    def __init__(self, target: str) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", int(target.split(":")[1])))
+        self.socket.settimeout(TIMEOUT)
+        self.packets = Packets(self.socket)
+
+    def ask(self, packet: bytes) -> bytes:
+        self.packets.send(packet)
+        return self.answer()
+
+    def answer(self) -> bytes:
+        while (packet := self.packets.next()) is None:
+            self.packets.receive()
+        return packet
+
+    def stop(self) -> bytes:
+        self.socket.sendall(INTERRUPT)
+        return self.answer()
+
+
+def test_stops_are_not_seen(debug: Callable[..., Debugged], programs: dict[str, str]) -> None:
+    """Neither by calls that they interrupt, nor by children that begin in the midst of one."""
+    debugged = debug([programs["stops"]], where="0")
+    client = Client(debugged.target)
+    assert client.ask(b"QPassSignals:e;14") == b"OK"  # SIGALRM, SIGCHLD
+    client.packets.send(b"vCont;c")
+    stops = 0
+    answer = b""
+    try:
+        while not answer.startswith((b"W", b"X")):
+            time.sleep(0.002 * (stops % 5))
+            answer = client.stop() if stops < STOPS else client.answer()
+            stops += answer.startswith(b"T02")
+            if answer.startswith(b"T"):
+                client.packets.send(b"vCont;c")
+    except ConnectionLost:
+        pass  # the program had ended before the last stop was asked for
+    client.socket.close()
+    assert debugged.ends() == (0, "wrong 0\n", "")
+    assert stops > 3
+
+
 def test_aerokernel_itself(debug: Callable[..., Debugged], guest: Callable[..., str]) -> None:
     debugged = debug([compile_all(guest)["pages"]])
     output = debugged.session(
-        f"add-symbol-file {KERNEL}",
+        f"add-symbol-file {library.symbols()}",
         f'printf "magic=%d\\n", *(unsigned long *){0xFFFFFFFF84000000:#x} == {KERNEL_MAGIC}',
         "handle SIGSEGV nostop noprint pass",
         "break ak_on_fault",

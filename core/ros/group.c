@@ -225,8 +225,7 @@ static bool is_last(struct ros_group *group)
 void ros_group_exit(struct ros_group *group, int status)
 {
     // KVM may keep a worker thread in the process, which would outlive the program's last thread.
-    if (is_last(group) && !ros.attached)
-    if (is_last(group)) {
+    if (is_last(group) && !ros.attached) {
         ros_debug_exit((uint32_t)(status & 0xff) << 8);
         sys_exit_group(status);
     }

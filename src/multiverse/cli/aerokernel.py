@@ -13,8 +13,9 @@ from multiverse import aerokernel as library
 @click.command()
 @click.option("--cflags", is_flag=True, help="The compiler's options only.")
 @click.option("--libs", is_flag=True, help="The linker's only.")
-@click.option("--json", "as_json", is_flag=True, help="Both, as JSON.")
-def aerokernel(cflags: bool, libs: bool, as_json: bool) -> None:
+@click.option("--symbols", is_flag=True, help="The file with the AeroKernel's symbols only.")
+@click.option("--json", "as_json", is_flag=True, help="All, as JSON.")
+def aerokernel(cflags: bool, libs: bool, symbols: bool, as_json: bool) -> None:
     """Print what a program that uses <aerokernel.h> is compiled and linked with.
 
     \b
@@ -24,7 +25,11 @@ def aerokernel(cflags: bool, libs: bool, as_json: bool) -> None:
     The program runs natively, too, where ak_attach() tells it that there is no AeroKernel.
     """
     if as_json:
-        click.echo(json.dumps({"cflags": library.cflags(), "libs": library.libs()}))
+        everything = {"cflags": library.cflags(), "libs": library.libs()}
+        click.echo(json.dumps({**everything, "symbols": library.symbols()}))
+        return
+    if symbols:
+        click.echo(library.symbols())
         return
     both = cflags == libs
     words = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import enum
+import fcntl
 import mmap
 import os
 import select
@@ -27,6 +28,9 @@ _PTE_PRESENT, _PTE_LARGE, _PTE_ADDRESS = 1, 1 << 7, 0x000FFFFFFFFFF000
 _STOP_S = 2.0  # how long to wait for threads that do not stop
 _STUCK_S = 0.1  # the same, for such as Linux does not let be interrupted
 _KICK_S = 0.05  # after which a thread is told again
+# linux/pidfd.h: struct pidfd_info, whose first word is a mask and whose last the status.
+_PIDFD_INFO = struct.Struct("<Q56x")
+_PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 1 << 3
 _FRAME = struct.Struct("<18Q")
 
 
@@ -221,14 +225,20 @@ class Process:
             return self.over
         return bool(select.select([self._pidfd], [], [], 0)[0])
 
-    def wait_status(self) -> int:
-        """How the process has ended, as wait(2) gives it."""
+    def wait_status(self) -> int | None:
+        """How the process has ended, as wait(2) gives it; None if nobody says."""
         if self.data.ended:
             return int(self.data.status)
-        with contextlib.suppress(OSError, IndexError, ValueError):
+        info = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT))
+        with contextlib.suppress(OSError):  # Linux before 6.15
+            fcntl.ioctl(self._pidfd, _PIDFD_GET_INFO, info)
+            if int.from_bytes(info[:8], "little") & _PIDFD_INFO_EXIT:
+                return int.from_bytes(info[-4:], "little")
+        with contextlib.suppress(OSError, IndexError, ValueError):  # until its parent has looked
             text = Path(f"/proc/{self.pid}/stat").read_text(errors="replace")
             return int(text.rsplit(")", 1)[1].split()[49])
-        return int(signal.SIGKILL)  # nobody but Linux ends it without a word
+        # As an HRT nobody but Linux ends it without a word.
+        return None if self.data.left else int(signal.SIGKILL)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):

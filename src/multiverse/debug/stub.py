@@ -248,6 +248,9 @@ class Session:
 
     def _end_packet(self) -> bytes:
         status = self.process.wait_status()
+        if status is None:
+            self._tell("the program has ended; its status is not known")
+            status = 0
         self.process.over = True
         process = f";process:{self.process.pid:x}" if self.multiprocess else ""
         if os.WIFSIGNALED(status):
