@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import doctest
+import json
+import os
 import signal
 import struct
 import subprocess
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cffi
+import conftest
 import pytest
 from conftest import HRT, execute
 from hypothesis import given
@@ -330,3 +333,12 @@ def test_places(values: list[int | float]) -> None:
         else:
             stack.append(int.from_bytes(struct.pack("<d", value), "little"))
     assert (arguments.integers, arguments.reals, arguments.stack) == (integers, reals, stack)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor only")
+def test_bench(facts: dict[str, str]) -> None:
+    done = conftest.multiverse("bench", "call", "--runs=1", "--json=-")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["format"] == "multiverse-bench-call-1"
+    assert [figure["name"] for figure in report["figures"]] == ["call_c", "call_python"]

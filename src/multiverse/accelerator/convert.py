@@ -15,6 +15,7 @@ from _ctypes import CFuncPtr, _Pointer, _SimpleCData
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import ref
 
 INTEGERS, REALS = 6, 8  # that the System V ABI passes in registers
 
@@ -59,6 +60,8 @@ class Converter:
 
     def __init__(self, ffi: Any) -> None:
         self.ffi = ffi
+        # Functions of ctypes that have been seen, by id, with the types that they had then.
+        self.known: dict[int, tuple[ref[Any], Any, Any, Function]] = {}
 
     # ---- Values -------------------------------------------------------------------------------
 
@@ -149,7 +152,11 @@ class Converter:
         raise TypeError(f"{getattr(kind, '__name__', kind)} results are not supported")
 
     def ctypes_function(self, function: Any) -> Function:
-        kinds = function.argtypes
+        kinds, result = function.argtypes, function.restype
+        number = id(function)
+        seen = self.known.get(number)
+        if seen and seen[0]() is function and seen[1] is kinds and seen[2] is result:
+            return seen[3]
 
         def add(arguments: Arguments, i: int, value: Any) -> None:
             if kinds is not None and i < len(kinds):
@@ -161,12 +168,16 @@ class Converter:
             if kinds is not None and count < len(kinds):
                 raise TypeError(f"{len(kinds)} arguments expected, {count} given")
 
+        weak = ref(function, lambda _: self.known.pop(number, None))
+
         def finish(value: Any, args: tuple[Any, ...]) -> Any:
-            check = getattr(function, "errcheck", None)
-            return check(value, function, args) if check else value
+            check = getattr(weak(), "errcheck", None)
+            return check(value, weak(), args) if check else value
 
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
-        return Function(address, add, self.result_ctypes(function.restype), check_count, finish)
+        made = Function(address, add, self.result_ctypes(result), check_count, finish)
+        self.known[number] = (weak, kinds, result, made)
+        return made
 
     # ---- cffi ---------------------------------------------------------------------------------
 

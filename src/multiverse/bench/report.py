@@ -83,6 +83,12 @@ def kernel_table(report: base.Report) -> RenderableType:
     return _figures(report, title)
 
 
+def call_table(report: base.Report) -> RenderableType:
+    """Calls of the accelerator model."""
+    title = f"Functions called in the HRT: medians of {report.runs} runs; native is the yardstick"
+    return _figures(report, title)
+
+
 def base_table(report: base.Report) -> RenderableType:
     """The table of the base figures."""
     return _figures(report, f"Base figures: medians of {report.runs} runs; ratio is HRT/native")

@@ -216,6 +216,34 @@ def kernel(runs: int, json_file: str | None, core: str | None) -> None:
 @click.option(
     "--runs",
     type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Rounds of every figure.",
+)
+@_common
+def call(runs: int, json_file: str | None, core: str | None) -> None:
+    """The accelerator model: an empty function called in the HRT, from C and from Python.
+
+    Beside it a cache line carried between the same two cores and back, and a call by ctypes. Needs
+    a C compiler: the measuring programs are compiled first.
+    """
+    from multiverse.bench import call as library
+    from multiverse.bench.report import call_table
+
+    json_path = _json_path(json_file)
+    executable = _core(core)
+
+    with _progress() as progress:
+        report = library.bench(executable, runs, _steps(progress, "compiling"))
+
+    _console(json_file).print(call_table(report))
+    _write_json(json_path, json_file, report.to_json())
+
+
+@bench.command()
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
     default=LATENCY_RUNS,
     show_default=True,
     help="Rounds of every measurement.",
