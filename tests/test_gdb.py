@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -53,6 +54,7 @@ class Debugged:
     def __init__(self, gdb: str, where: str, command: Sequence[str], *options: str) -> None:
         self.gdb = gdb
         self.program = command[0]
+        self.sessions: list[subprocess.Popen[str]] = []
         self.process = subprocess.Popen(
             [*MULTIVERSE, "run", "--gdb", where, *options, "--", *command],
             stdin=subprocess.DEVNULL,
@@ -71,7 +73,7 @@ class Debugged:
         argv = [self.gdb, "-nx", "-batch", "-ex", "set confirm off", "-ex", "set width 0"]
         for command in (f"target remote {self.target}", *commands):
             argv += ["-ex", command]
-        return subprocess.Popen(
+        session = subprocess.Popen(
             [*argv, self.program],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -79,14 +81,12 @@ class Debugged:
             text=True,
             env={**os.environ, "LC_ALL": "C", "DEBUGINFOD_URLS": ""},
         )
+        self.sessions.append(session)
+        return session
 
     def session(self, *commands: str) -> str:
         """The output of a whole session."""
-        session = self.start(*commands)
-        try:
-            return session.communicate(timeout=TIMEOUT)[0]
-        finally:
-            session.kill()
+        return self.start(*commands).communicate(timeout=TIMEOUT)[0]
 
     def ends(self) -> tuple[int, str, str]:
         """Wait for the program's end: status as subprocess has it, output, errors."""
@@ -106,8 +106,9 @@ def debug(gdb: str, tmp_path: Path) -> Iterator[Callable[..., Debugged]]:
 
     yield start
     for debugged in begun:
-        debugged.process.kill()
-        debugged.process.communicate()
+        for process in (*debugged.sessions, debugged.process):
+            process.kill()
+            process.communicate(timeout=TIMEOUT)
 
 
 def values(output: str) -> dict[str, str]:
@@ -398,23 +399,27 @@ def test_debugger_lost(
         pass
     pid = session.pid if victim == "gdb" else debugger_of(debugged.process.pid)
     os.kill(pid, signal.SIGKILL)
-    status, output, _ = debugged.ends()
-    session.kill()
-    session.communicate()
+    status, output, errors = debugged.ends()
     assert (status, output) == (9, "sum 9, counter 3, unchanged, 0.50\n")
+    assert errors.startswith("multiverse: run: the debugger's") == (victim == "debugger"), errors
+
+
+def inode_of_page(pid: int) -> str | None:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            if "memfd:multiverse-debug" in line:
+                return line.split()[4]
+    return None
 
 
 def debugger_of(pid: int) -> int:
-    """The process that holds the other end of the core's socket: it shares its memory file."""
+    """The other process that has mapped the core's memory file."""
     for path in Path("/proc").glob("[0-9]*/maps"):
         other = int(path.parent.name)
         if other == pid:
             continue
-        try:
-            if "memfd:multiverse-debug" in path.read_text():
-                return other
-        except OSError:
-            continue
+        if inode_of_page(other) == inode_of_page(pid):
+            return other
     raise AssertionError("no debugger")
 
 
@@ -427,6 +432,20 @@ def test_port(debug: Callable[..., Debugged], programs: dict[str, str]) -> None:
     assert again.stderr.count("\n") == 1
     debugged.session("continue")
     assert debugged.ends()[0] == 9
+
+
+def test_somebody_else_connects(debug: Callable[..., Debugged], programs: dict[str, str]) -> None:
+    """The program waits for one who speaks the protocol, and can be ended meanwhile."""
+    debugged = debug([programs["basics"]], where="0")
+    address = ("127.0.0.1", int(debugged.target.split(":")[1]))
+    with socket.create_connection(address) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    output = debugged.session(r'printf "counter=%d\n", counter')
+    assert values(output)["counter"] == "0"
+    assert debugged.ends()[0] == 9
+    waiting = debug([programs["basics"]])
+    waiting.process.send_signal(signal.SIGINT)
+    assert waiting.ends() == (-signal.SIGINT, "", "")
 
 
 @pytest.mark.parametrize(

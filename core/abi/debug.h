@@ -78,11 +78,13 @@ struct mv_debug {
     uint32_t magic; /* magic and version are the debugger's, before the core starts */
     uint32_t version;
     /* Written by the debugger. */
-    uint32_t attached; /* signals, breakpoints and stops are wanted */
-    uint32_t stopping; /* whoever gets the signal shall park; new threads shall, too */
-    uint32_t debugger; /* its pid */
-    uint32_t kicking;  /* a thread is about to get the signal */
-    uint64_t passed;   /* signals, bit n-1 for n, that are delivered without asking */
+    uint32_t attached;    /* signals, breakpoints and stops are wanted */
+    uint32_t stopping;    /* whoever gets the signal shall park; new threads shall, too */
+    uint32_t debugger;    /* its pid */
+    uint32_t kicking;     /* a thread is about to get the signal */
+    uint64_t passed;      /* signals, bit n-1 for n, that are delivered without asking */
+    uint32_t breakpoints; /* entries that have been used: those below */
+    uint32_t unused;
     /* Written by the core. */
     uint32_t pid;
     uint32_t ring;

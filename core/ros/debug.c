@@ -10,6 +10,7 @@
 #include <linux/time_types.h>
 
 #include "base/fds.h"
+#include "base/print.h"
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
@@ -93,9 +94,15 @@ static bool notify(void)
 
 // ---- Breakpoints -------------------------------------------------------------------------------
 
+// How many entries to look at.
+static unsigned breakpoints(void)
+{
+    return page ? MIN(READ_ONCE(page->breakpoints), (uint32_t)MV_DEBUG_BREAKPOINTS) : 0;
+}
+
 bool ros_debug_is_breakpoint(uint64_t rip)
 {
-    for (unsigned i = 0; page && rip && i < MV_DEBUG_BREAKPOINTS; i++)
+    for (unsigned i = 0; rip && i < breakpoints(); i++)
         if (READ_ONCE(page->breakpoint[i].address) == rip)
             return true;
     return false;
@@ -105,7 +112,7 @@ bool ros_debug_is_breakpoint(uint64_t rip)
 static void remove_breakpoints(void)
 {
     long fd = sys3(__NR_openat, AT_FDCWD, "/proc/self/mem", O_RDWR | O_CLOEXEC);
-    for (unsigned i = 0; i < MV_DEBUG_BREAKPOINTS; i++) {
+    for (unsigned i = 0; i < breakpoints(); i++) {
         const struct mv_debug_breakpoint *b = &page->breakpoint[i];
         uint8_t now;
         if (b->address && sys4(__NR_pread64, fd, &now, 1, b->host) == 1 && now == MV_DEBUG_OPCODE)
@@ -121,8 +128,9 @@ static void lose_debugger(void)
     WRITE_ONCE(page->stopping, 0);
     if (__atomic_exchange_n(&removing, 1, __ATOMIC_ACQ_REL))
         return;
+    mv_error("run: the debugger's process has ended; the program goes on without it");
     remove_breakpoints();
-    for (unsigned i = 0; i < MV_DEBUG_BREAKPOINTS; i++)
+    for (unsigned i = 0; i < breakpoints(); i++)
         WRITE_ONCE(page->breakpoint[i].address, 0);
 }
 
@@ -135,14 +143,18 @@ static void take_flag(struct ros_group *group, struct mv_frame *state)
         state->rflags &= ~FLAG_TF;
 }
 
-static void wait_for_command(struct mv_debug_group *slot)
+static void wait_for_command(struct ros_group *group, struct mv_debug_group *slot)
 {
     enum { LOOK_NS = 200000000 }; // how often to look whether the debugger is still there
     struct __kernel_timespec time = {.tv_nsec = LOOK_NS};
     while (__atomic_load_n(&slot->command, __ATOMIC_ACQUIRE) == MV_DEBUG_NOTHING) {
         long err = sys4(__NR_futex, &slot->command, FUTEX_WAIT, MV_DEBUG_NOTHING, &time);
-        if (err == -ETIMEDOUT && !notify()) {
+        bool lost = err == -ETIMEDOUT && !notify();
+        if (lost)
             lose_debugger();
+        // Nobody has attached yet, and somebody wants the program to end.
+        bool ended = READ_ONCE(group->signal_pending) && !READ_ONCE(page->attached);
+        if (lost || ended) {
             WRITE_ONCE(slot->changed, 0);
             WRITE_ONCE(slot->command, MV_DEBUG_CONTINUE);
         }
@@ -180,7 +192,7 @@ static void park(struct ros_group *group, struct mv_frame *state, enum mv_debug_
         memcpy(slot->siginfo, &signal->info, sizeof(slot->siginfo));
     __atomic_store_n(&slot->state, MV_DEBUG_PARKED, __ATOMIC_RELEASE);
     notify();
-    wait_for_command(slot);
+    wait_for_command(group, slot);
     uint32_t command = READ_ONCE(slot->command), changed = READ_ONCE(slot->changed);
     if (changed & MV_DEBUG_CHANGED_REGISTERS) {
         memcpy(state, slot->registers, sizeof(slot->registers));

@@ -109,7 +109,7 @@ def crash_config(destination: str) -> list[str]:
 
 
 def debugger_config(where: str, program: str) -> list[str]:
-    """Start the debugger's process, say where gdb finds it; what the core has to know of it."""
+    """Start the debugger's process; what the core has to know of it."""
     from multiverse.debug.server import listen, start
 
     try:
@@ -121,11 +121,9 @@ def debugger_config(where: str, program: str) -> list[str]:
     except OSError as error:
         fail(EXIT_FAILURE, f"--gdb {where}: {error.strerror}; give another port or path")
     try:
-        config = start(server, where if "/" in where else None)
+        return start(server, target)
     except OSError as error:
         fail(EXIT_FAILURE, f"--gdb: {error.strerror}; try again")
-    click.echo(f"multiverse: run: waiting for gdb: target remote {target}", err=True)
-    return config
 
 
 class RunCommand(click.Command):

@@ -101,6 +101,7 @@ class Process:
         self._memory = -1
         self._pidfd = -1
         self._inserted: dict[int, int] = {}  # breakpoints: index in the page, by address
+        self._free = list(reversed(range(len(self.data.breakpoint))))
 
     # ---- Threads -------------------------------------------------------------------------------
 
@@ -331,19 +332,20 @@ class Process:
             return True
         pieces = self._pieces(address, 1)
         kernel = self.data.kernel_start <= address < self.data.kernel_end
-        free = set(range(len(self.data.breakpoint))) - set(self._inserted.values())
-        if not pieces or not free or not (address < _UPPER_HALF or kernel):
+        if not pieces or not self._free or not (address < _UPPER_HALF or kernel):
             return False
         host = pieces[0][0]
-        index = min(free)
+        index = self._free.pop()
         entry = self.data.breakpoint[index]
         try:
             entry.original = os.pread(self._memory, 1, host)[0]
             entry.host = host
+            self.data.breakpoints = max(self.data.breakpoints, index + 1)
             entry.address = address  # before whoever meets it looks for it
             os.pwrite(self._memory, bytes([self.page.opcode]), host)
         except (OSError, IndexError):
             entry.address = 0
+            self._free.append(index)
             return False
         self._inserted[address] = index
         return True
@@ -358,6 +360,7 @@ class Process:
             if os.pread(self._memory, 1, entry.host) == bytes([self.page.opcode]):
                 os.pwrite(self._memory, bytes([entry.original]), entry.host)
         entry.address = 0
+        self._free.append(index)
 
     def remove_all(self) -> None:
         for address in list(self._inserted):

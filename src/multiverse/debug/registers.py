@@ -8,6 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import cffi
+
+_FFI: Any = cffi.FFI()  # for its buffers only
+
 # In the order of struct mv_frame.
 _MV_FRAME = (
     "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi",
@@ -116,7 +120,7 @@ class Layout:
 
     def normal(self, slot: Any) -> bytearray:
         """A slot's image with what its header leaves out written out as it initially is."""
-        image = bytearray(bytes(slot.xsave))
+        image = bytearray(_FFI.buffer(slot.xsave))
         present = int.from_bytes(image[_XSTATE_BV : _XSTATE_BV + 8], "little")
         if not present & _BV_X87:
             image[0:24] = bytes.fromhex("7f03") + bytes(22)
@@ -161,7 +165,7 @@ class Layout:
                     data = (value & _MXCSR_MASK).to_bytes(4, "little")
                 image[offset : offset + size] = data[:size]
             image[_XSTATE_BV : _XSTATE_BV + 8] = self._components.to_bytes(8, "little")
-            slot.xsave = list(image)
+            _FFI.buffer(slot.xsave)[:] = bytes(image)
             slot.changed |= changed.XSAVE
         elif name in _MV_FRAME:
             slot.registers[_MV_FRAME.index(name)] = value

@@ -40,11 +40,11 @@ def listen(where: str) -> tuple[socket.socket, str]:
     return server, target
 
 
-def start(server: socket.socket, path: str | None) -> list[str]:
+def start(server: socket.socket, target: str) -> list[str]:
     """Start the debugger's process. Returns what the core has to be told (CONFIG).
 
-    server: where gdb will connect; path: its file, to be removed in the end. The calling process
-    becomes the core, or makes it. Raises OSError.
+    server, target: as listen() gives them. The calling process becomes the core, or makes it. When
+    the program can be debugged, one line on stderr says so. Raises OSError.
     """
     page = Page()
     ours, cores = socket.socketpair()
@@ -57,7 +57,7 @@ def start(server: socket.socket, path: str | None) -> list[str]:
             os._exit(0)
         page.data.debugger = os.getpid()
         os.write(write_end, b"x")
-        _become_debugger(page, server, ours, path)
+        _become_debugger(page, server, ours, target)
     os.close(write_end)
     os.waitpid(child, 0)
     started = os.read(read_end, 1)
@@ -71,11 +71,8 @@ def start(server: socket.socket, path: str | None) -> list[str]:
     return [f"debug={page.fd}", f"debugsocket={cores.detach()}"]
 
 
-def _become_debugger(
-    page: Page, server: socket.socket, events: socket.socket, path: str | None
-) -> None:
+def _become_debugger(page: Page, server: socket.socket, events: socket.socket, target: str) -> None:
     status = 1
-    path = os.path.abspath(path) if path is not None else None
     os.chdir("/")
     try:
         null = os.open(os.devnull, os.O_RDWR)
@@ -87,14 +84,17 @@ def _become_debugger(
             os.closerange(low, fd)
             low = fd + 1
         os.closerange(low, os.sysconf("SC_OPEN_MAX"))
-        _serve(Process(page, events), server)
+        _serve(Process(page, events), server, target)
         status = 0
+    except OSError as error:
+        what = f"{error.filename or 'gdb'}: {error.strerror}"
+        print(f"multiverse: debugger: {what}; the program goes on without", file=sys.stderr)
     except BaseException:  # whatever it is, it must not go on as the command line
         sys.excepthook(*sys.exc_info())
     finally:
-        if path is not None:
+        if "/" in target:
             with contextlib.suppress(OSError):
-                Path(path).unlink()
+                Path(target).unlink()
         os._exit(status)
 
 
@@ -108,10 +108,13 @@ def _has_begun(process: Process) -> bool:
     return False
 
 
-def _serve(process: Process, server: socket.socket) -> None:
+def _serve(process: Process, server: socket.socket, target: str) -> None:
     if not _has_begun(process):
         return
     process.open()
+    print(f"multiverse: run: waiting for gdb: target remote {target}", file=sys.stderr)
+    if not os.isatty(2):  # whoever reads it waits for the program's end, not for gdb's
+        os.dup2(0, 2)
     while not process.over:
         ready = select.select([server, process.events], [], [], _POLL_S)[0]
         process.drain()

@@ -87,6 +87,9 @@ class Session:
     def serve(self) -> None:
         """Answer until gdb detaches, goes away or the program ends; then the program goes on."""
         process = self.process
+        first = self._first_packet()
+        if first is None:
+            return
         process.data.passed = 0
         process.data.attached = 1
         process.stop_all()
@@ -97,12 +100,13 @@ class Session:
             if slot.reason != Reason.SIGNAL:
                 self.reported.add(int(slot.tid))
         try:
+            packet: bytes | None = first
             while True:
-                packet = self.packets.next()
                 if packet is None:
                     self.packets.receive()
                 elif packet != INTERRUPT:
                     self._answer(packet)
+                packet = self.packets.next()
         except Closed:
             self._let_go()
             self.packets.finish(_FINISH_S)
@@ -110,6 +114,15 @@ class Session:
             pass
         finally:
             self._let_go()
+
+    def _first_packet(self) -> bytes | None:
+        """What gdb begins with. None if it is no gdb, and goes, or if the program ends."""
+        try:
+            while (packet := self.packets.next()) is None and not self.process.over:
+                self._wait_for_something()
+        except ConnectionLost:
+            return None
+        return packet
 
     def _let_go(self) -> None:
         process = self.process
