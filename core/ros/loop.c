@@ -229,14 +229,15 @@ static bool linux_maps(uint64_t address)
     return sys3(__NR_mincore, ALIGN_DOWN(address, PAGE_SIZE), PAGE_SIZE, &resident) == 0;
 }
 
-// Let what is mapped around an address that Linux executes be executed.
-static void allow_mapping(uint64_t address)
+// Let what is mapped around an address that Linux executes be executed, unless that may have
+// changed since ros_space_forbidden() gave this number.
+static void allow_mapping(uint64_t address, uint64_t forbidden)
 {
     struct rw_mapping mapping;
     if (rw_find_mapping(address, &mapping) || !mapping.executable)
         mapping = (struct rw_mapping){.start = ALIGN_DOWN(address, PAGE_SIZE),
                                       .end = ALIGN_DOWN(address, PAGE_SIZE) + PAGE_SIZE};
-    ros_space_merge_range(mapping.start, mapping.end - mapping.start, true);
+    ros_space_has_executed(mapping.start, mapping.end - mapping.start, forbidden);
 }
 
 // A page fault that the page tables gave, not Linux: memory not merged yet, or not executable as
@@ -274,12 +275,12 @@ static void page_fault(struct ros_group *group, uint64_t error, uint64_t address
         return;
     bool fetch = address - rip < 16 && ros_space_covers(address) && !ros_space_executable(address);
     struct ros_signal signal;
-    uint64_t begin = rdtsc();
+    uint64_t begin = rdtsc(), before = fetch ? ros_space_forbidden() : 0;
     int sig = ros_replicate(group, &signal);
     ros_trace(&(struct ros_event){.kind = MV_TRACE_REPLICATION, .result = sig, .a = {address, rip}},
               begin);
     if (!sig && fetch) // Linux let it be executed: so shall we
-        allow_mapping(address);
+        allow_mapping(address, before);
     raise_or_go_on(group, sig, &signal);
 }
 

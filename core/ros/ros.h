@@ -229,6 +229,11 @@ int ros_space_unguard(uint64_t start, uint64_t size);
 // With the lock held: forbid or allow execution of a range.
 void ros_space_forbid_execute(uint64_t start, uint64_t size);
 int ros_space_allow_execute(uint64_t start, uint64_t size);
+// Without the lock: a number to take before Linux is asked to execute something, and to give back
+// when it has. Then the range may be executed, unless a call has meanwhile forbidden that
+// somewhere.
+uint64_t ros_space_forbidden(void);
+void ros_space_has_executed(uint64_t start, uint64_t size, uint64_t before);
 // Memory is about to be unmapped that nobody names: what is mapped from now on may be where the
 // tables still allow execution, or guard. Asked without the lock.
 void ros_space_expect_leftovers(void);

@@ -35,6 +35,7 @@ static struct {
     char *entry_page, *idt_page;
     struct mv_control *control;
     uint64_t kernel_end; // guest virtual: where the AeroKernel's code ends
+    uint64_t forbidden;  // how often execution has been forbidden
     bool guards;         // some leaves are guarded or claimed, or have been
     bool leftovers;      // memory may have been unmapped without being forgotten
     bool attached;       // the program uses the AeroKernel's interface
@@ -305,7 +306,24 @@ int ros_space_allow_execute(uint64_t start, uint64_t size)
 
 void ros_space_forbid_execute(uint64_t start, uint64_t size)
 {
+    space.forbidden++;
     ak_forbid_execute(&space.paging, start, size);
+}
+
+uint64_t ros_space_forbidden(void)
+{
+    mv_lock(&space.lock);
+    uint64_t forbidden = space.forbidden;
+    mv_unlock(&space.lock);
+    return forbidden;
+}
+
+void ros_space_has_executed(uint64_t start, uint64_t size, uint64_t before)
+{
+    mv_lock(&space.lock);
+    if (space.forbidden == before)
+        ros_space_allow_execute(start, size);
+    mv_unlock(&space.lock);
 }
 
 void ros_space_guard(uint64_t start, uint64_t size, bool reads)

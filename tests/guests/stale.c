@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 
 enum { CHANGERS = 2, USERS = 3, PAGES_EACH = 4, PAGES = CHANGERS * PAGES_EACH };
-enum { ROUNDS = 250, FORK_EVERY = 50, CODE = 2048 };
+enum { ROUNDS = 400, FORK_EVERY = 50, CODE = 2048 };
 // Far from where Linux, or anybody else, puts mappings without being asked: holes stay holes.
 #define AREA 0x200000000000
 
