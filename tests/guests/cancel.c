@@ -7,7 +7,7 @@
 static int pipes[2];
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
-static volatile int ready;
+static volatile int ready, asked; // asked: pthread_cancel has been called
 
 static void cleanup(void *arg)
 {
@@ -66,7 +66,9 @@ static void *disabled(void *arg)
 {
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     ready = 1;
-    pass_ms(20);
+    while (!asked)
+        pass_ms(1);
+    pass_ms(5);
     say("  not cancelled", "yet");
     pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
     pthread_testcancel();
@@ -95,7 +97,7 @@ int main(void)
         for (unsigned i = 0; i < COUNT(kinds); i++) {
             pthread_t thread;
             void *result;
-            ready = 0;
+            ready = asked = 0;
             NEED(pthread_create(&thread, NULL, kinds[i].start, NULL) == 0);
             while (!ready)
                 sched_yield();
@@ -103,6 +105,7 @@ int main(void)
                 pass_ms(5); // it is blocked by now, or not: both must work
             if (kinds[i].start != leaver)
                 NEED(pthread_cancel(thread) == 0);
+            asked = 1;
             NEED(pthread_join(thread, &result) == 0);
             say(kinds[i].name, "%s",
                 result == PTHREAD_CANCELED ? "cancelled"
