@@ -32,6 +32,8 @@
 #ifndef __ASSEMBLER__
 #include <stdint.h>
 
+#include "abi/machine.h"
+
 // One request and its answer: exactly one cache line, the only memory that a call moves between
 // cores. The HRT writes all of it but the answer; the ROS side copies it once and believes nothing.
 struct mv_slot {
@@ -50,11 +52,7 @@ struct mv_control {
     uint32_t spins; // turns of the HRT's waiting loop before it gives a request up
     uint8_t padding[MV_CONTROL_ROUTES - 8];
     uint8_t route[MV_ROUTES]; // MV_ROUTE_*, by system call
-    struct {
-        uint64_t root, memory, memory_size; // guest physical: root table; the AeroKernel's memory
-    } tables;
-    uint32_t vcpus;               // virtual CPUs that have been made
-    uint64_t tsc_hz, ns_per_tick; // of the time-stamp counter; ns as a 32.32 fixed-point number
+    struct mv_machine machine;
 };
 #endif
 

@@ -19,7 +19,6 @@ enum {
     VECTOR_BP = 3,
     VECTOR_OF = 4,
     VECTOR_DF = 8,
-    VECTOR_PF = 14,
     VECTOR_MC = 18
 };
 
@@ -51,29 +50,15 @@ static unsigned ist_of_vector(unsigned vector)
     }
 }
 
-struct ak_entries ak_entries_for(unsigned ring, bool interpreted)
-{
-    if (!ring)
-        return (struct ak_entries){ak_syscall_entry, ak_page_fault_ring0};
-    if (interpreted)
-        return (struct ak_entries){ak_syscall_entry, ak_page_fault_interpreted};
-    return (struct ak_entries){ak_syscall_return, ak_page_fault_ring3};
-}
-
-void ak_idt_init(void *idt_page, const char *page_fault)
+void ak_idt_set(void *idt_page, unsigned vector, uint64_t to)
 {
     // A gate that a program may reach by an instruction (INT3, INTO) needs DPL 3.
     enum { GATE = 0x8e00, GATE_DPL3 = 0xee00 };
     uint64_t(*gate)[2] = idt_page;
-    for (unsigned v = 0; v < AK_IDT_VECTORS; v++) {
-        uint64_t to = AK_VECTOR_PAGE + v * AK_VECTOR_STRIDE;
-        if (v == VECTOR_PF)
-            to = AK_VECTOR_PAGE + (uint64_t)(page_fault - ak_vector_page);
-        uint64_t type = v == VECTOR_BP || v == VECTOR_OF ? GATE_DPL3 : GATE;
-        gate[v][0] = (to & 0xffff) | (uint64_t)AK_KERNEL_CS << 16 |
-                     (type | ist_of_vector(v)) << 32 | (to >> 16 & 0xffff) << 48;
-        gate[v][1] = to >> 32;
-    }
+    uint64_t type = vector == VECTOR_BP || vector == VECTOR_OF ? GATE_DPL3 : GATE;
+    gate[vector][0] = (to & 0xffff) | (uint64_t)AK_KERNEL_CS << 16 |
+                      (type | ist_of_vector(vector)) << 32 | (to >> 16 & 0xffff) << 48;
+    gate[vector][1] = to >> 32;
 }
 
 void ak_tables_set_cpu(void *tables, uint32_t cpu_node)
@@ -103,13 +88,6 @@ void ak_tables_init(void *tables, uint64_t window, uint32_t cpu_node)
         tss->ist[i] = stacks + (i + 1) * AK_IST_BYTES;
     tss->rsp[0] = tss->ist[0];
     tss->iomap = sizeof(*tss);
-
-    // What IRETQ takes on the way from LSTAR back to CPL 3; the entry fills RSP in.
-    uint64_t *to = (uint64_t *)((char *)tables + AK_RETURN_OFFSET - AK_TABLES_OFFSET);
-    to[0] = window + (uint64_t)(ak_syscall_entry - ak_entry_page);
-    to[1] = AK_USER_CS;
-    to[2] = AK_FLAGS_FIXED;
-    to[4] = AK_USER_SS;
 }
 
 static bool has_error_code(unsigned vector)

@@ -33,12 +33,17 @@ struct ak_entries {
 // does not switch to it.
 struct ak_entries ak_entries_for(unsigned ring, bool interpreted);
 
-// Fill a page with the IDT that all virtual CPUs share. page_fault: of struct ak_entries.
+// Point the gate of one vector at code at `to`, on the interrupt stack that the vector needs.
+void ak_idt_set(void *idt_page, unsigned vector, uint64_t to);
+
+// Fill a page with the IDT that all virtual CPUs share (idt.c). page_fault: of struct ak_entries.
 void ak_idt_init(void *idt_page, const char *page_fault);
 
 // Fill a window's GDT and TSS. tables: the page behind AK_TABLES_OFFSET; window: its guest
 // virtual address; cpu_node: what getcpu shall report, cpu | node << 12.
 void ak_tables_init(void *tables, uint64_t window, uint32_t cpu_node);
+// Add what leads from LSTAR back to CPL 3 (idt.c).
+void ak_return_init(void *tables, uint64_t window);
 // Change what getcpu shall report.
 void ak_tables_set_cpu(void *tables, uint32_t cpu_node);
 

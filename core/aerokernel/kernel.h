@@ -7,12 +7,11 @@
 #include "abi/channel.h"
 #include "abi/frame.h"
 #include "aerokernel/paging.h"
+#include "aerokernel/platform.h"
 #include "base/types.h"
 #include "include/aerokernel/cpu.h"
 #include "include/aerokernel/sync.h"
 #include "include/aerokernel/time.h"
-
-static const struct mv_control *const ak_control = (const struct mv_control *)AK_CONTROL_PAGE;
 
 struct ak_thread {
     uint64_t rsp; // while it does not run
@@ -42,14 +41,14 @@ struct ak_local {
     bool attached, served;
     bool release;     // ak_cpu_serve() shall return
     unsigned id;      // of the virtual CPU
-    uint32_t *asleep; // in memory that Linux sees: 1 while its partner waits there
+    uint32_t *asleep; // in memory of an arena: 1 while the platform has it sleep
     struct ak_thread own, *current;
     struct ak_thread *dead; // has switched away for the last time
     struct ak_spin lock;    // of the next three
     struct ak_thread *ready_first, *ready_last;
     struct ak_cpu_call *calls;
     struct ak_timer *timers; // by deadline
-    uint64_t pass;           // address whose next fault goes to Linux
+    uint64_t pass;           // address whose next fault no handler gets
     void *slots[AK_CPU_SLOTS];
     uint64_t *stacks[AK_STACK_CACHE]; // of the default size
     unsigned stacks_count;
@@ -87,13 +86,15 @@ void ak_wake(struct ak_local *cpu);
 void ak_switch(uint64_t *save, uint64_t rsp);
 extern const char ak_thread_begin[], ak_upcall[];
 
-// page.c, on the AeroKernel's stack: what ak_on_fault() asks of faults in ranges with a handler.
+// page.c, on the AeroKernel's stack: what becomes of a fault, which may be in a range that has a
+// handler. state: the program's, at the instruction.
 enum ak_range_fault {
     AK_FAULT_OTHER,  // nothing to do with us
     AK_FAULT_RETRY,  // the entry allows the access by now
-    AK_FAULT_UPCALL, // the frame points to the handler's call
+    AK_FAULT_UPCALL, // the state is now that of the handler's call
 };
-enum ak_range_fault ak_range_fault(char *window);
+enum ak_range_fault ak_range_fault(char *window, struct mv_frame *state, uint64_t address,
+                                   bool write);
 
 // The page tables as the HRT sees them; `view` describes the memory they are made of.
 struct ak_paging ak_tables(struct ak_memory *view);

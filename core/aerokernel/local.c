@@ -58,6 +58,14 @@ unsigned ak_cpu(void)
     return ak_local()->id;
 }
 
+unsigned ak_cpu_count(void)
+{
+    unsigned count = 0, end = __atomic_load_n(&known, __ATOMIC_ACQUIRE);
+    for (unsigned i = 0; i < end; i++)
+        count += ak_local_of(i) != NULL;
+    return count;
+}
+
 void *ak_cpu_get(unsigned slot)
 {
     return slot < AK_CPU_SLOTS ? ak_local()->slots[slot] : NULL;

@@ -1,17 +1,14 @@
 // A buddy allocator for pages, and over it a slab allocator for objects with a cache for each
-// virtual CPU. Arenas come from Linux and stay.
+// virtual CPU. Arenas come from the platform and stay.
 
 #include "include/aerokernel/memory.h"
 
-#include <linux/mman.h>
-
 #include "aerokernel/kernel.h"
 #include "base/string.h"
-#include "base/sys.h"
 
-// An arena's first pages hold what is known of it, so it is twice the largest block.
-#define ARENA_PAGES (2U << AK_ORDER_MAX)
-#define ARENA_BYTES (PAGE_SIZE * ARENA_PAGES)
+// An arena's first pages hold what is known of it, so it is twice the largest block. It may be
+// smaller: its pages have the numbers that they would have in a whole one.
+_Static_assert(AK_ARENA_BYTES == PAGE_SIZE * 2ULL << AK_ORDER_MAX, "platform.h");
 enum { ARENAS_MAX = 256, SMALLEST_SHIFT = 4 };
 // The largest object that comes from a slab.
 #define SMALL_MAX (1ULL << (SMALLEST_SHIFT + AK_CACHE_CLASSES - 1))
@@ -28,8 +25,9 @@ struct page {
 };
 
 struct arena {
-    char *base;
-    struct page *page; // in its first pages: what is known of all of them
+    char *base;          // where a whole one would begin
+    uint64_t first, end; // numbers of its pages
+    struct page *page;   // in these: what is known of all of them, of `first` at 0
 };
 
 static struct {
@@ -38,7 +36,7 @@ static struct {
     struct arena arena[ARENAS_MAX];
     struct page *free[AK_ORDER_MAX + 1];
     struct page *slabs[AK_CACHE_CLASSES]; // that have free objects
-    uint64_t used_bytes;
+    uint64_t bytes, used_bytes;
 } memory;
 
 // ---- Blocks; with the lock held -----------------------------------------------------------------
@@ -63,78 +61,79 @@ static void list_remove(struct page *page)
 static const struct arena *arena_of(const void *address)
 {
     unsigned count = __atomic_load_n(&memory.count, __ATOMIC_ACQUIRE);
-    for (unsigned i = 0; i < count; i++)
-        if ((uint64_t)address - (uint64_t)memory.arena[i].base < ARENA_BYTES)
-            return &memory.arena[i];
+    for (unsigned i = 0; i < count; i++) {
+        const struct arena *arena = &memory.arena[i];
+        uint64_t number = ((uint64_t)address - (uint64_t)arena->base) / PAGE_SIZE;
+        if (number >= arena->first && number < arena->end)
+            return arena;
+    }
     return NULL;
 }
 
 static struct page *page_of(const struct arena *arena, const void *address)
 {
-    return &arena->page[((uint64_t)address - (uint64_t)arena->base) / PAGE_SIZE];
+    return &arena->page[((uint64_t)address - (uint64_t)arena->base) / PAGE_SIZE - arena->first];
 }
 
 static const struct arena *arena_of_page(const struct page *page)
 {
-    for (unsigned i = 0; i < memory.count; i++)
-        if ((uint64_t)page - (uint64_t)memory.arena[i].page < ARENA_PAGES * sizeof(*page))
-            return &memory.arena[i];
+    for (unsigned i = 0; i < memory.count; i++) {
+        const struct arena *arena = &memory.arena[i];
+        uint64_t bytes = (arena->end - arena->first) * sizeof(*page);
+        if ((uint64_t)page - (uint64_t)arena->page < bytes)
+            return arena;
+    }
     return NULL;
 }
 
 static void *address_of(const struct page *page)
 {
     const struct arena *arena = arena_of_page(page);
-    return arena->base + (uint64_t)(page - arena->page) * PAGE_SIZE;
+    return arena->base + (arena->first + (uint64_t)(page - arena->page)) * PAGE_SIZE;
 }
 
 static void free_block(const struct arena *arena, struct page *page, unsigned order)
 {
-    uint64_t index = (uint64_t)(page - arena->page);
+    uint64_t number = arena->first + (uint64_t)(page - arena->page);
     while (order < AK_ORDER_MAX) {
-        struct page *buddy = &arena->page[index ^ 1ULL << order];
+        uint64_t other = number ^ 1ULL << order;
+        if (other < arena->first || other >= arena->end)
+            break;
+        struct page *buddy = &arena->page[other - arena->first];
         if (buddy->kind != PAGE_FREE || buddy->order != order)
             break;
         list_remove(buddy);
         buddy->kind = PAGE_TAIL;
-        index &= ~(1ULL << order);
+        number &= ~(1ULL << order);
         order++;
     }
-    page = &arena->page[index];
+    page = &arena->page[number - arena->first];
     page->kind = PAGE_FREE;
     page->order = (uint8_t)order;
     list_add(&memory.free[order], page);
 }
 
-// An arena's worth of address space, aligned to its size; Linux fills it when it is touched.
-static char *map_arena(void)
-{
-    uint64_t start = sys_mmap(0, 2 * ARENA_BYTES, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (sys_failed(start))
-        return NULL;
-    uint64_t base = ALIGN_UP(start, ARENA_BYTES);
-    if (base > start)
-        sys2(__NR_munmap, start, base - start);
-    if (base < start + ARENA_BYTES)
-        sys2(__NR_munmap, base + ARENA_BYTES, start + ARENA_BYTES - base);
-    sys3(__NR_madvise, base, ARENA_BYTES, MADV_HUGEPAGE);
-    return (char *)base;
-}
-
 static bool add_arena(void)
 {
     unsigned index = memory.count;
-    char *base = index < ARENAS_MAX ? map_arena() : NULL;
-    if (!base)
+    uint64_t start, size;
+    if (index == ARENAS_MAX || !ak_platform_memory(&start, &size))
         return false;
-    memory.arena[index] = (struct arena){.base = base, .page = (struct page *)base};
+    struct arena *arena = &memory.arena[index];
+    uint64_t base = ALIGN_DOWN(start, AK_ARENA_BYTES), first = (start - base) / PAGE_SIZE;
+    *arena = (struct arena){.base = (char *)base,
+                            .first = first,
+                            .end = first + size / PAGE_SIZE,
+                            .page = (struct page *)start};
+    memory.bytes += size;
     __atomic_store_n(&memory.count, index + 1, __ATOMIC_RELEASE); // read without the lock, too
-    uint64_t own = ALIGN_UP(ARENA_PAGES * sizeof(struct page), PAGE_SIZE) / PAGE_SIZE;
     // What is left, in the largest blocks that are aligned to their size.
-    for (uint64_t at = own; at < ARENA_PAGES;) {
-        unsigned order = (unsigned)__builtin_ctzll(at);
-        free_block(&memory.arena[index], &memory.arena[index].page[at], order);
+    uint64_t own = ALIGN_UP(size / PAGE_SIZE * sizeof(struct page), PAGE_SIZE) / PAGE_SIZE;
+    for (uint64_t at = first + own; at < arena->end;) {
+        unsigned order = MIN((unsigned)__builtin_ctzll(at), AK_ORDER_MAX);
+        while (at + (1ULL << order) > arena->end)
+            order--;
+        free_block(arena, &arena->page[at - first], order);
         at += 1ULL << order;
     }
     return true;
@@ -197,7 +196,7 @@ void ak_pages_free(void *pages)
 void ak_memory_info(struct ak_memory_info *ret)
 {
     ak_spin_lock(&memory.lock);
-    ret->arena_bytes = memory.count * ARENA_BYTES;
+    ret->arena_bytes = memory.bytes;
     ret->used_bytes = memory.used_bytes;
     ak_spin_unlock(&memory.lock);
 }

@@ -1,20 +1,15 @@
-// Page-table services and fault handlers. At ring 0 the HRT edits its own tables; at ring 3 it
-// cannot, and Linux protects, which the tables then repeat (paging.h, "guard").
+// Page-table services and fault handlers. At ring 0 the AeroKernel edits its own tables; at ring 3
+// it cannot, and the platform does.
 
 #include "include/aerokernel/page.h"
 
 #include <asm/errno.h>
-#include <linux/mman.h>
 
-#include "aerokernel/image.h"
 #include "aerokernel/kernel.h"
 #include "aerokernel/paging.h"
 #include "base/string.h"
-#include "base/sys.h"
-#include "superposition/signal.h"
 
 enum { RANGES_MAX = 64, RED_ZONE = 128 };
-#define ERROR_WRITE 2ULL
 
 static struct {
     struct ak_spin lock;
@@ -28,12 +23,12 @@ static struct {
 
 struct ak_paging ak_tables(struct ak_memory *view)
 {
-    *view = (struct ak_memory){.host = (char *)AK_MEMORY_VIEW,
-                               .gpa = ak_control->tables.memory,
-                               .size = ak_control->tables.memory_size,
-                               .used = ak_control->tables.memory_size};
+    *view = (struct ak_memory){.host = (char *)ak_machine->tables.view,
+                               .gpa = ak_machine->tables.memory,
+                               .size = ak_machine->tables.memory_size,
+                               .used = ak_machine->tables.memory_size};
     return (struct ak_paging){
-        .memory = view, .root = (uint64_t *)(AK_MEMORY_VIEW + ak_control->tables.root - view->gpa)};
+        .memory = view, .root = (uint64_t *)(view->host + (ak_machine->tables.root - view->gpa))};
 }
 
 static bool is_range(uint64_t start, size_t size)
@@ -53,58 +48,29 @@ int ak_page_prepare(void *start, size_t size)
 {
     if (!is_range((uint64_t)start, size))
         return -EINVAL;
-    return (int)sys3(MV_NR_AEROKERNEL, MV_AEROKERNEL_PREPARE, start, size);
+    return ak_platform_prepare((uint64_t)start, size);
 }
 
-// Translations that other virtual CPUs hold: Linux has them dropped when it changes a mapping.
+// Translations that other virtual CPUs hold.
 static void drop_elsewhere(uint64_t start, size_t size)
 {
-    sys3(MV_NR_AEROKERNEL, MV_AEROKERNEL_DROP, start, size);
-}
-
-static uint64_t with_access(uint64_t entry, enum ak_page_access access)
-{
-    entry &= ~(AK_PTE_PRESENT | AK_PTE_WRITE | AK_PTE_CLAIMED);
-    if (access == AK_PAGE_WRITE)
-        return entry | AK_PTE_PRESENT | AK_PTE_WRITE;
-    return entry | AK_PTE_CLAIMED | (access == AK_PAGE_READ ? AK_PTE_PRESENT : 0);
-}
-
-static int protect_entries(uint64_t start, size_t size, enum ak_page_access access)
-{
-    struct ak_memory view;
-    struct ak_paging paging = ak_tables(&view);
-    bool less = false;
-    for (uint64_t at = start; at < start + size; at += PAGE_SIZE)
-        if (!ak_page_leaf(&paging, at))
-            return -EINVAL;
-    for (uint64_t at = start; at < start + size; at += PAGE_SIZE) {
-        uint64_t *entry = ak_page_leaf(&paging, at), before = READ_ONCE(*entry), after;
-        do
-            after = with_access(before, access);
-        while (!__atomic_compare_exchange_n(entry, &before, after, false, __ATOMIC_RELAXED,
-                                            __ATOMIC_RELAXED));
-        if (before == after)
-            continue;
-        invalidate(at);
-        less = less || (before & ~after & (AK_PTE_PRESENT | AK_PTE_WRITE));
-    }
-    if (less && READ_ONCE(ak_control->vcpus) > 1)
-        drop_elsewhere(start, size);
-    return 0;
+    if (READ_ONCE(ak_machine->cpus) > 1)
+        ak_platform_drop(start, size);
 }
 
 int ak_page_protect(void *start, size_t size, enum ak_page_access access)
 {
-    static const int prot[] = {
-        [AK_PAGE_NONE] = PROT_NONE,
-        [AK_PAGE_READ] = PROT_READ,
-        [AK_PAGE_WRITE] = PROT_READ | PROT_WRITE,
-    };
+    struct ak_memory view;
+    struct ak_paging paging = ak_tables(&view);
+    bool less = false;
     if (!is_range((uint64_t)start, size) || (unsigned)access > AK_PAGE_WRITE)
         return -EINVAL;
-    return ak_ring() ? (int)sys3(__NR_mprotect, start, size, prot[access])
-                     : protect_entries((uint64_t)start, size, access);
+    if (ak_ring())
+        return ak_platform_protect((uint64_t)start, size, access);
+    int err = ak_claim(&paging, (uint64_t)start, size, access, invalidate, &less);
+    if (less)
+        drop_elsewhere((uint64_t)start, size);
+    return err;
 }
 
 int ak_page_entry(const void *address, uint64_t *ret)
@@ -118,36 +84,25 @@ int ak_page_entry(const void *address, uint64_t *ret)
 
 const uint64_t *ak_page_table(uint64_t physical)
 {
-    uint64_t offset = ALIGN_DOWN(physical, PAGE_SIZE) - ak_control->tables.memory;
-    if (ak_ring() || offset >= ak_control->tables.memory_size)
+    uint64_t offset = ALIGN_DOWN(physical, PAGE_SIZE) - ak_machine->tables.memory;
+    if (ak_ring() || offset >= ak_machine->tables.memory_size)
         return NULL;
-    return (const uint64_t *)(AK_MEMORY_VIEW + offset);
+    return (const uint64_t *)(ak_machine->tables.view + offset);
 }
 
 long ak_page_test(void *start, size_t size, unsigned bits, bool clear)
 {
     struct ak_memory view;
     struct ak_paging paging = ak_tables(&view);
-    uint64_t from = (uint64_t)start, wanted = bits & (AK_PAGE_ACCESSED | AK_PAGE_DIRTY);
-    long count = 0, cleared = 0;
-    if (ak_ring())
-        return -EPERM;
-    if (!is_range(from, size))
+    bool less = false;
+    bits &= AK_PAGE_ACCESSED | AK_PAGE_DIRTY;
+    if (!is_range((uint64_t)start, size))
         return -EINVAL;
-    for (uint64_t at = from; at < from + size; at += PAGE_SIZE)
-        if (!ak_page_leaf(&paging, at))
-            return -EINVAL;
-    for (uint64_t at = from; at < from + size; at += PAGE_SIZE) {
-        uint64_t *entry = ak_page_leaf(&paging, at), before = READ_ONCE(*entry);
-        if (clear && (before & wanted)) {
-            before = __atomic_fetch_and(entry, ~wanted, __ATOMIC_RELAXED);
-            invalidate(at);
-            cleared++;
-        }
-        count += (before & wanted) == wanted;
-    }
-    if (cleared && READ_ONCE(ak_control->vcpus) > 1)
-        drop_elsewhere(from, size);
+    if (ak_ring())
+        return ak_platform_test((uint64_t)start, size, bits, clear);
+    long count = ak_count(&paging, (uint64_t)start, size, bits, clear, invalidate, &less);
+    if (less)
+        drop_elsewhere((uint64_t)start, size);
     return count;
 }
 
@@ -198,7 +153,7 @@ struct ak_upcall {
 void ak_upcall_run(struct ak_upcall *call);
 void ak_upcall_run(struct ak_upcall *call)
 {
-    struct sf_xstate x = ak_xstate(call->window);
+    struct ak_xstate x = ak_platform_xstate(call->window);
     ak_xsave(call->image, &x);
     if (!call->fn(&call->fault, call->arg))
         ((struct ak_local *)(call->window + AK_CPU_OFFSET))->pass = call->fault.address;
@@ -223,45 +178,41 @@ static enum ak_range_fault find_handler(uint64_t address, struct range *ret)
     return found;
 }
 
-enum ak_range_fault ak_range_fault(char *window)
+enum ak_range_fault ak_range_fault(char *window, struct mv_frame *state, uint64_t address,
+                                   bool write)
 {
-    struct mv_trap *trap = ak_trap(window);
     struct ak_local *cpu = (struct ak_local *)(window + AK_CPU_OFFSET);
-    struct mv_frame *frame = ak_frame(window);
     struct ak_memory view;
     struct ak_paging paging = ak_tables(&view);
     uint64_t entry;
     struct range range;
-    if (!ak_leaf(&paging, trap->cr2, &entry))
+    if (!ak_leaf(&paging, address, &entry))
         return AK_FAULT_OTHER;
-    bool write = trap->error & ERROR_WRITE;
     bool allowed = entry & (write ? AK_PTE_WRITE : AK_PTE_PRESENT);
-    enum ak_range_fault found = find_handler(trap->cr2, &range);
+    enum ak_range_fault found = find_handler(address, &range);
     if (found == AK_FAULT_UPCALL && allowed)
         found = AK_FAULT_RETRY; // the processor has kept an older entry
-    if (found == AK_FAULT_UPCALL && cpu->pass == trap->cr2) {
+    if (found == AK_FAULT_UPCALL && cpu->pass == address) {
         cpu->pass = 0;
         found = AK_FAULT_OTHER;
     }
-    trap->next = (struct mv_trap_word){.blocked_sync = trap->word.blocked_sync};
-    memcpy(frame, &trap->state, MV_FRAME_STATE_BYTES);
     if (found != AK_FAULT_UPCALL)
         return found;
-    struct sf_xstate x = ak_xstate(window);
+    struct ak_xstate x = ak_platform_xstate(window);
     // Two words right below the red zone are where the way back leads through.
-    uint64_t image = ALIGN_DOWN(trap->state.rsp - RED_ZONE - 16 - x.size - SF_MAGIC2_BYTES, 64);
+    uint64_t image = ALIGN_DOWN(state->rsp - RED_ZONE - 16 - x.size, AK_XSTATE_ALIGN);
     struct ak_upcall *call = (struct ak_upcall *)ALIGN_DOWN(image - sizeof(struct ak_upcall), 16);
-    if (!range_is_lower_half((uint64_t)call, trap->state.rsp - (uint64_t)call))
+    if (!range_is_lower_half((uint64_t)call, state->rsp - (uint64_t)call))
         return AK_FAULT_OTHER;
-    memcpy(&call->state, &trap->state, MV_FRAME_STATE_BYTES);
-    call->fault = (struct ak_fault){.address = trap->cr2, .rip = trap->state.rip, .write = write};
+    memcpy(&call->state, state, MV_FRAME_STATE_BYTES);
+    call->fault = (struct ak_fault){.address = address, .rip = state->rip, .write = write};
     call->fn = range.fn;
     call->arg = range.arg;
     call->image = (char *)image;
     call->window = window;
-    frame->rdi = (uint64_t)call;
-    frame->rsp = (uint64_t)call;
-    frame->rip = (uint64_t)ak_upcall;
-    frame->rflags = AK_FLAGS_FIXED;
+    state->rdi = (uint64_t)call;
+    state->rsp = (uint64_t)call;
+    state->rip = (uint64_t)ak_upcall;
+    state->rflags &= AK_FLAGS_FIXED;
     return AK_FAULT_UPCALL;
 }

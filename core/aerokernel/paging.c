@@ -2,6 +2,8 @@
 
 #include <asm/errno.h>
 
+#include "include/aerokernel/page.h"
+
 // Intel SDM volume 3, 4.5. Accessed and dirty are set from the beginning, so that neither the
 // processor nor KVM ever writes to the tables.
 #define PTE_PRESENT AK_PTE_PRESENT
@@ -284,4 +286,63 @@ int ak_guard(struct ak_paging *paging, uint64_t va, uint64_t size, bool reads)
 int ak_unguard(struct ak_paging *paging, uint64_t va, uint64_t size)
 {
     return change_leaves(paging, va, size, unguarded);
+}
+
+static bool is_prepared(const struct ak_paging *paging, uint64_t va, uint64_t size)
+{
+    for (uint64_t at = va; at < va + size; at += PAGE_SIZE)
+        if (!ak_page_leaf(paging, at))
+            return false;
+    return true;
+}
+
+static uint64_t with_access(uint64_t entry, unsigned access)
+{
+    entry &= ~(AK_PTE_PRESENT | AK_PTE_WRITE | AK_PTE_CLAIMED);
+    if (access == AK_PAGE_WRITE)
+        return entry | AK_PTE_PRESENT | AK_PTE_WRITE;
+    return entry | AK_PTE_CLAIMED | (access == AK_PAGE_READ ? AK_PTE_PRESENT : 0);
+}
+
+int ak_claim(struct ak_paging *paging, uint64_t va, uint64_t size, unsigned access,
+             ak_changed *changed, bool *less)
+{
+    if (!is_prepared(paging, va, size))
+        return -EINVAL;
+    for (uint64_t at = va; at < va + size; at += PAGE_SIZE) {
+        uint64_t *entry = ak_page_leaf(paging, at);
+        if (!entry)
+            return -EINVAL;
+        uint64_t before = READ_ONCE(*entry), after;
+        do
+            after = with_access(before, access);
+        while (!__atomic_compare_exchange_n(entry, &before, after, false, __ATOMIC_RELAXED,
+                                            __ATOMIC_RELAXED));
+        if (before != after && changed)
+            changed(at);
+        *less = *less || (before & ~after & (AK_PTE_PRESENT | AK_PTE_WRITE));
+    }
+    return 0;
+}
+
+long ak_count(struct ak_paging *paging, uint64_t va, uint64_t size, uint64_t bits, bool clear,
+              ak_changed *changed, bool *less)
+{
+    long count = 0;
+    if (!is_prepared(paging, va, size))
+        return -EINVAL;
+    for (uint64_t at = va; at < va + size; at += PAGE_SIZE) {
+        uint64_t *entry = ak_page_leaf(paging, at);
+        if (!entry)
+            return -EINVAL;
+        uint64_t before = READ_ONCE(*entry);
+        if (clear && (before & bits)) {
+            before = __atomic_fetch_and(entry, ~bits, __ATOMIC_RELAXED);
+            if (changed)
+                changed(at);
+            *less = true;
+        }
+        count += (before & bits) == bits;
+    }
+    return count;
 }

@@ -76,6 +76,18 @@ bool ak_is_claimed(const struct ak_paging *paging, uint64_t va, bool write);
 // change it at the same time, the processor among them.
 uint64_t *ak_page_leaf(const struct ak_paging *paging, uint64_t va);
 
+// Programs' own protection, and the bits that processors set. Every page of the range has to be
+// translated page by page, or the answer is -EINVAL. changed: called for each page whose entry has
+// changed, or NULL; *less is set if processors may still go by an entry that allowed, or said,
+// more.
+typedef void ak_changed(uint64_t va);
+// Set what the pages allow. access: enum ak_page_access (include/aerokernel/page.h).
+int ak_claim(struct ak_paging *paging, uint64_t va, uint64_t size, unsigned access,
+             ak_changed *changed, bool *less);
+// Count the pages with all of `bits` set, and clear these in the range. Returns the number.
+long ak_count(struct ak_paging *paging, uint64_t va, uint64_t size, uint64_t bits, bool clear,
+              ak_changed *changed, bool *less);
+
 // Bits of an entry that programs' own protection uses: while it is claimed, what it forbids is
 // theirs.
 #define AK_PTE_PRESENT (1ULL << 0)

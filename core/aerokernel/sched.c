@@ -1,16 +1,12 @@
 // Threads: cooperative, bound to a virtual CPU, scheduled on the stack of whoever waits. A virtual
-// CPU with nothing to do looks for a while and then has its partner sleep in Linux.
+// CPU with nothing to do looks for a while and then sleeps.
 
 #include "include/aerokernel/thread.h"
 
 #include <asm/errno.h>
-#include <linux/futex.h>
-#include <linux/time_types.h>
 
-#include "abi/signal.h"
 #include "aerokernel/kernel.h"
-#include "base/print.h"
-#include "base/sys.h"
+#include "base/format.h"
 #include "include/aerokernel/console.h"
 #include "include/aerokernel/memory.h"
 
@@ -19,18 +15,17 @@
 #define STACK_ORDER 4u // of STACK_DEFAULT
 // How long an idle virtual CPU looks before it sleeps: about what waking it costs.
 #define LOOK_NS 20000
-#define NS 1000000000ULL
 
 // ---- Time ---------------------------------------------------------------------------------------
 
 uint64_t ak_clock_hz(void)
 {
-    return ak_control->tsc_hz;
+    return ak_machine->tsc_hz;
 }
 
 uint64_t ak_clock(void)
 {
-    return (uint64_t)((unsigned __int128)rdtsc() * ak_control->ns_per_tick >> 32);
+    return (uint64_t)((unsigned __int128)rdtsc() * ak_machine->ns_per_tick >> 32);
 }
 
 void ak_timer_start(struct ak_timer *timer, uint64_t deadline_ns, void (*fn)(void *), void *arg)
@@ -84,7 +79,7 @@ void ak_wake(struct ak_local *cpu)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (__atomic_load_n(cpu->asleep, __ATOMIC_RELAXED) &&
         __atomic_exchange_n(cpu->asleep, 0, __ATOMIC_SEQ_CST))
-        sys3(__NR_futex, cpu->asleep, FUTEX_WAKE_PRIVATE, 1);
+        ak_platform_wake(cpu);
 }
 
 static bool has_work(const struct ak_local *cpu)
@@ -105,12 +100,8 @@ static void idle(struct ak_local *cpu)
             return;
     } while (now - begin < LOOK_NS);
     __atomic_store_n(cpu->asleep, 1, __ATOMIC_SEQ_CST);
-    if (!has_work(cpu)) {
-        uint64_t ns = until - now;
-        struct __kernel_timespec time = {.tv_sec = (int64_t)(ns / NS),
-                                         .tv_nsec = (int64_t)(ns % NS)};
-        sys4(__NR_futex, cpu->asleep, FUTEX_WAIT_PRIVATE, 1, until == ~0ULL ? NULL : &time);
-    }
+    if (!has_work(cpu))
+        ak_platform_sleep(cpu, until == ~0ULL ? until : until - now);
     __atomic_store_n(cpu->asleep, 0, __ATOMIC_SEQ_CST);
 }
 
@@ -156,8 +147,7 @@ static void check_stack(const struct ak_thread *thread)
     if (!thread->stack || *thread->stack == CANARY)
         return;
     ak_print("AeroKernel: a thread has overrun its stack; give it a larger one");
-    sys3(__NR_tgkill, sys0(__NR_getpid), sys0(__NR_gettid), SIGABRT);
-    sys_exit_group(128 + SIGABRT);
+    ak_platform_overrun();
 }
 
 // What a thread does first when it has been switched to: now the stack of one that has ended is
@@ -323,16 +313,7 @@ void ak_thread_detach(struct ak_thread *thread)
 
 void ak_console_write(const void *bytes, size_t size)
 {
-    const char *at = bytes;
-    while (size) {
-        long written = sys3(__NR_write, 2, at, size);
-        if (written == -EINTR)
-            continue;
-        if (written <= 0)
-            return;
-        at += written;
-        size -= (size_t)written;
-    }
+    ak_platform_write(bytes, size);
 }
 
 void ak_print(const char *format, ...)

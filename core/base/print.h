@@ -1,10 +1,8 @@
-// Formatting and the one-line messages of the core.
+// The one-line messages of the core.
 #ifndef MV_BASE_PRINT_H
 #define MV_BASE_PRINT_H
 
-#include <stdarg.h>
-
-#include "base/types.h"
+#include "base/format.h"
 
 // Exit statuses of our own (see docs/specification.md).
 enum {
@@ -12,12 +10,6 @@ enum {
     MV_EXIT_NOT_EXECUTABLE = 126, // as a shell says it
     MV_EXIT_NOT_FOUND = 127,
 };
-
-// Format into buf, always terminated. Knows %s %c %d %u %x %% and %ld %lu %lx.
-// Returns the length written, at most size - 1.
-size_t mv_vformat(char *buf, size_t size, const char *fmt, va_list ap);
-size_t mv_format(char *buf, size_t size, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
 
 // Write a line to a descriptor in one write; short writes and errors are ignored.
 void mv_print(int fd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -52,7 +52,7 @@ struct hvm_boot {
     unsigned ring;       // 0 or 3: the privilege the program runs at
     uint64_t cr3;        // guest physical address of the root table
     uint64_t window;     // guest virtual address of its AeroKernel window
-    uint64_t idt, entry; // guest virtual: the IDT, the LSTAR entry
+    uint64_t idt, entry; // guest virtual: the IDT, the LSTAR entry (0: there is no SYSCALL)
     uint32_t cpu_node;   // what RDPID shall give: cpu | node << 12
 };
 
@@ -94,6 +94,15 @@ void hvm_vcpu_close(struct hvm_vcpu *vcpu);
 
 // Run the guest until it leaves.
 struct hvm_exit hvm_vcpu_run(struct hvm_vcpu *vcpu);
+
+// Run to the next exit, as often as a signal interrupts. Returns the TSC cycles that it took, or ~0
+// if it is not of this kind.
+uint64_t hvm_measure_run(struct hvm_vcpu *vcpu, enum hvm_exit_kind kind);
+// Learn how code at CPL 0 is executed, on a virtual CPU whose state is lost: by the processor (a
+// hardware KVM), or interpreted (a software one). probe: guest virtual address of ak_probe.
+// *cpl0_cycles: TSC cycles an instruction there takes. Returns 0, or -EIO: not at all.
+int hvm_measure_kind(struct hvm_vcpu *vcpu, uint64_t probe, bool *interpreted,
+                     uint64_t *cpl0_cycles);
 
 // Make the next or current hvm_vcpu_run() return HVM_EXIT_INTERRUPT at once. Async-signal-safe;
 // stays in force until hvm_unkick().

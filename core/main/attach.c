@@ -36,7 +36,7 @@ static int enter(uint64_t fn, uint64_t arg)
                                           .rsp = ALIGN_DOWN(group->native_context.rsp, 16) - 136,
                                           .rflags = AK_FLAGS_FIXED,
                                           .ring = ros.ring};
-        ros_call_on_stack((void (*)(void *))ros_loop, group, (uint64_t)group + GROUP_BLOCK);
+        mv_call_on_stack((void (*)(void *))ros_loop, group, (uint64_t)group + GROUP_BLOCK);
     }
     sys2(__NR_sigaltstack, &native_stack, 0);
     ros_group_release(group);

@@ -3,12 +3,14 @@
 #include <linux/mman.h>
 #include <linux/time_types.h>
 
+#include "aerokernel/cpu.h"
 #include "base/fds.h"
 #include "base/print.h"
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
 #include "main/main.h"
+#include "monitor/monitor.h"
 #include "rewrite/rewrite.h"
 #include "ros/channel.h"
 #include "ros/crash.h"
@@ -40,7 +42,8 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
     if (err)
         return err;
     *what = "virtual CPU at CPL 0";
-    err = ros_measure_kind(*ret, &ros.interpreted, &costs->cpl0_cycles);
+    err = hvm_measure_kind(&(*ret)->vcpu, (*ret)->window + (uint64_t)(ak_probe - ak_entry_page),
+                           &ros.interpreted, &costs->cpl0_cycles);
     if (err)
         return err;
     if (ros.interpreted && config->ring == 0) {
@@ -169,7 +172,7 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
         ros_stats()->vm_setup_cycles = rdtsc() - begin;
         ros_stats_add(&ros_stats()->processes, 1);
     }
-    ros_call_on_stack((void (*)(void *))ros_loop, group, (uint64_t)group + GROUP_BLOCK);
+    mv_call_on_stack((void (*)(void *))ros_loop, group, (uint64_t)group + GROUP_BLOCK);
 }
 
 static uint64_t monotonic_ns(void)
@@ -233,9 +236,12 @@ static void start(void *unused)
         mv_routes();
     if (arguments.argc == 5 && strcmp(argv[1], "crash") == 0)
         mv_report(argv + 2, arguments.envp);
+    if (arguments.argc >= 5 && strcmp(argv[1], "kernel") == 0)
+        mon_command(argv + 2);
     if (!command && arguments.argc < 4)
         mv_die(2, "core: usage: multiverse-core CONFIG PATH ARGV0 [ARGS...] | probe [CONFIG] | "
-                  "latency [CONFIG] | routes | crash FD TO PYTHON");
+                  "latency [CONFIG] | kernel CONFIG PATH ARGV0 [ARGS...] | routes | "
+                  "crash FD TO PYTHON");
     mv_config_parse(command ? (arguments.argc > 2 ? argv[2] : no_config) : argv[1], &config);
     if (probe)
         mv_probe(&config);
@@ -267,5 +273,5 @@ void mv_arrive(uint64_t *stack, uint64_t old, uint64_t size)
     char *boot_stack = mv_region_alloc(KIB(128));
     if (!boot_stack)
         mv_die(MV_EXIT_FAILURE, "run: memory for the core: no memory; raise the limit (ulimit -v)");
-    ros_call_on_stack(start, NULL, (uint64_t)boot_stack + KIB(128));
+    mv_call_on_stack(start, NULL, (uint64_t)boot_stack + KIB(128));
 }

@@ -104,35 +104,6 @@ ros_signal_entry:
     popfq
     jmp ros_on_signal
 
-// int64_t ros_clone_asm(nr, args, start, arg)
-    .globl ros_clone_asm
-    .hidden ros_clone_asm
-ros_clone_asm:
-    push %r12
-    push %r13
-    mov %rdx, %r12
-    mov %rcx, %r13
-    mov %rdi, %rax
-    mov %rsi, %r11
-    mov 0(%r11), %rdi
-    mov 8(%r11), %rsi
-    mov 16(%r11), %rdx
-    mov 24(%r11), %r10
-    mov 32(%r11), %r8
-    syscall
-    test %rax, %rax
-    jnz 1f
-    test %r12, %r12
-    jz 1f
-    xor %ebp, %ebp
-    and $-16, %rsp
-    mov %r13, %rdi
-    call *%r12
-    ud2
-1:  pop %r13
-    pop %r12
-    ret
-
 // void ros_exit_asm(busy, status): from the moment *busy is 0 another thread may use this stack.
     .globl ros_exit_asm
     .hidden ros_exit_asm
@@ -141,17 +112,6 @@ ros_exit_asm:
     movl $0, (%rdi)
     mov %esi, %edi
     syscall
-    ud2
-
-// void ros_call_on_stack(fn, arg, stack)
-    .globl ros_call_on_stack
-    .hidden ros_call_on_stack
-ros_call_on_stack:
-    mov %rdx, %rsp
-    xor %ebp, %ebp
-    mov %rdi, %rax
-    mov %rsi, %rdi
-    call *%rax
     ud2
 
 // int64_t ros_call_far_asm(fn, arg, stack)

@@ -39,8 +39,8 @@ static uint64_t pause_cycles(void)
 void ros_channel_init(const struct ros_channel_config *config, struct mv_control *control,
                       uint64_t exit_cycles, uint64_t tsc_hz)
 {
-    control->tsc_hz = tsc_hz;
-    control->ns_per_tick = (1000000000ULL << 32) / tsc_hz;
+    control->machine.tsc_hz = tsc_hz;
+    control->machine.ns_per_tick = (1000000000ULL << 32) / tsc_hz;
     control->route[__NR_rt_sigreturn] = MV_ROUTE_LOCAL;
     if (config->mode == ROS_CHANNEL_ASYNC)
         return;

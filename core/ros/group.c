@@ -119,6 +119,7 @@ static int make_vcpu(struct ros_group *group)
 {
     group->cpu_node = cpu_node();
     ak_tables_init(group->tables_page, group->window, group->cpu_node);
+    ak_return_init(group->tables_page, group->window);
     group->frame->ring = ros.ring;
     struct hvm_boot boot = {
         .ring = ros.ring,
@@ -145,7 +146,7 @@ static int make_group(struct ros_group **ret)
         return err;
     pool.groups[pool.count] = group;
     __atomic_store_n(&pool.count, pool.count + 1, __ATOMIC_RELEASE);
-    WRITE_ONCE(ros_space_control()->vcpus, pool.count);
+    WRITE_ONCE(ros_space_control()->machine.cpus, pool.count);
     if (ros_stats())
         ros_stats_add(&ros_stats()->vcpus, 1);
     *ret = group;

@@ -412,7 +412,7 @@ static int64_t make(struct poller *poller)
     ros_sigset closed = ~ROS_SYNC_SIGNALS, mask;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, &mask, sizeof(mask));
     uint64_t args[5] = {SHARED, (uint64_t)block + GROUP_BLOCK};
-    int64_t tid = ros_clone_asm(__NR_clone, args, poller_main, block);
+    int64_t tid = mv_clone(__NR_clone, args, poller_main, block);
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
     if (tid < 0)
         block->busy = 0;

@@ -42,10 +42,10 @@ static int64_t native_clone(struct request *r, uint64_t stack, void (*start)(voi
         wide.stack = stack ? stack - KIB(16) : 0;
         wide.stack_size = stack ? KIB(16) : 0;
         uint64_t args[5] = {(uint64_t)&wide, r->wide_size};
-        return ros_clone_asm(__NR_clone3, args, start, arg);
+        return mv_clone(__NR_clone3, args, start, arg);
     }
     uint64_t args[5] = {r->flags & ~(uint64_t)CLONE_SETTLS, stack, r->args.a[2], r->args.a[3], 0};
-    return ros_clone_asm(__NR_clone, args, start, arg);
+    return mv_clone(__NR_clone, args, start, arg);
 }
 
 static void child_main(void *arg)

@@ -8,6 +8,7 @@
 #include "abi/signal.h"
 #include "aerokernel/paging.h"
 #include "base/lock.h"
+#include "base/thread.h"
 #include "base/types.h"
 #include "hvm/hvm.h"
 
@@ -272,10 +273,6 @@ uint64_t ros_gs_base(const struct ros_group *group, uint64_t program);
 
 // On the virtual CPU of a group whose program has not begun; its state is lost.
 
-// Learn how code at CPL 0 is executed: by the processor (a hardware KVM), or interpreted (a
-// software one). *cpl0_cycles: TSC cycles an instruction there takes. Returns 0, or -EIO: not at
-// all.
-int ros_measure_kind(struct ros_group *group, bool *interpreted, uint64_t *cpl0_cycles);
 // Measure the asynchronous channel: TSC cycles from the doorbell in the program's ring to the
 // partner and back. Returns 0 or -EIO.
 int ros_measure_exit(struct ros_group *group, uint64_t *cycles);
@@ -400,13 +397,9 @@ extern const char ros_copy_begin[], ros_copy_end[], ros_copy_fault[];
 int ros_context_save(struct ros_context *context);
 _Noreturn void ros_context_restore(struct ros_context *context, int value);
 _Noreturn void ros_native_enter(void *stack_pointer);
-// clone or clone3 (nr) with args; the child calls start(arg) if start is not NULL (it then has a
-// stack of its own), else returns 0.
-int64_t ros_clone_asm(uint64_t nr, const uint64_t args[5], void (*start)(void *), void *arg);
 // fn(arg) on another stack, whose pointer is a multiple of 16.
 int64_t ros_call_far_asm(uint64_t fn, uint64_t arg, uint64_t stack);
 _Noreturn void ros_exit_asm(uint32_t *busy, int status);
-_Noreturn void ros_call_on_stack(void (*fn)(void *), void *arg, uint64_t stack);
 void ros_restorer(void);
 void ros_signal_entry(void);
 // The handler behind ros_signal_entry (signal.c).

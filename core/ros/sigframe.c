@@ -12,12 +12,9 @@
 #define XSTATE_SSE 2ULL
 enum { SW_RESERVED = 464, MXCSR = 24, XMM_BEGIN = 160, XMM_END = 416 };
 
-static struct sf_xstate xstate(void)
+static struct ak_xstate xstate(void)
 {
-    uint64_t features = ros.hvm.limits.xcr0;
-    return (struct sf_xstate){.features = features ? features : SF_X87_SSE,
-                              .size = ros.hvm.limits.xsave_size,
-                              .fxsave_only = !features};
+    return sf_xstate(ros.hvm.limits.xcr0, ros.hvm.limits.xsave_size);
 }
 
 // Say which components the image holds. Where SSE is in its initial state it is written out: KVM
@@ -53,7 +50,7 @@ int ros_sigframe_push(struct ros_group *group, const struct ros_signal *signal,
                       const struct ros_sigaction *action, ros_sigset mask)
 {
     struct mv_frame *f = group->frame;
-    struct sf_xstate x = xstate();
+    struct ak_xstate x = xstate();
     struct sf_place place;
     struct sf_frame frame;
     if (!sf_find_place(f->rsp, action, &group->altstack, &x, &place) || ros_read_xsave(group))
@@ -77,7 +74,7 @@ int ros_sigframe_push(struct ros_group *group, const struct ros_signal *signal,
 // Load the extended state that the frame points to; what is not marked as XSAVE is FXSAVE only.
 static int pop_xstate(struct ros_group *group, uint64_t fpstate)
 {
-    struct sf_xstate x = xstate();
+    struct ak_xstate x = xstate();
     group->xsave_place = XSAVE_IN_VCPU; // until the buffer holds what the frame has
     initial_xsave(group->xsave);
     if (fpstate) {
@@ -132,7 +129,7 @@ void *ros_sigframe_native(struct ros_group *group, ros_sigset mask, uint64_t ext
     frame->uc.uc_mcontext.eflags |= extra_flags;
     frame->uc.uc_mcontext.fpstate = (void *)fpstate;
     memcpy(fpstate, group->xsave, HVM_XSAVE_BYTES);
-    struct sf_xstate x = xstate();
+    struct ak_xstate x = xstate();
     sf_mark_xstate(fpstate, &x);
     return &frame->uc; // where the stack pointer stands when a handler has returned
 }
@@ -143,7 +140,7 @@ void ros_sigframe_from_native(struct ros_group *group, const struct ucontext *uc
     const char *fpstate = (const char *)uc->uc_mcontext.fpstate;
     uint64_t features;
     memcpy(&features, fpstate + SF_XSTATE_BV, sizeof(features));
-    struct sf_xstate x = xstate();
+    struct ak_xstate x = xstate();
     features = ros.hvm.limits.xcr0 ? features & x.features : SF_X87_SSE;
     memset(group->xsave, 0, HVM_XSAVE_BYTES);
     memcpy(group->xsave, fpstate, x.size);

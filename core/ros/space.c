@@ -89,9 +89,11 @@ bool ros_space_is_kernel(uint64_t rip)
 static int map_memory_view(void)
 {
     int err = ak_map_window(&space.paging, AK_MEMORY_VIEW, AK_MEMORY_GPA, AK_MEMORY_BYTES);
-    space.control->tables.root = ros_space_root();
-    space.control->tables.memory = AK_MEMORY_GPA;
-    space.control->tables.memory_size = AK_MEMORY_BYTES;
+    struct mv_machine *machine = &space.control->machine;
+    machine->tables.root = ros_space_root();
+    machine->tables.memory = AK_MEMORY_GPA;
+    machine->tables.memory_size = AK_MEMORY_BYTES;
+    machine->tables.view = AK_MEMORY_VIEW;
     return err;
 }
 

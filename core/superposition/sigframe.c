@@ -39,7 +39,7 @@ bool sf_on_altstack(const stack_t *stack, uint64_t sp)
 }
 
 bool sf_find_place(uint64_t sp, const struct ros_sigaction *action, const stack_t *altstack,
-                   const struct sf_xstate *xstate, struct sf_place *ret)
+                   const struct ak_xstate *xstate, struct sf_place *ret)
 {
     uint64_t top = sp - RED_ZONE;
     bool on_it = sf_on_altstack(altstack, sp);
@@ -53,7 +53,7 @@ bool sf_find_place(uint64_t sp, const struct ros_sigaction *action, const stack_
     return action->flags & SA_RESTORER_FLAG;
 }
 
-void sf_mark_xstate(char *image, const struct sf_xstate *xstate)
+void sf_mark_xstate(char *image, const struct ak_xstate *xstate)
 {
     struct _fpx_sw_bytes sw = {.magic1 = FP_XSTATE_MAGIC1,
                                .extended_size = (uint32_t)(xstate->size + SF_MAGIC2_BYTES),

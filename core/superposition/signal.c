@@ -9,6 +9,7 @@
 #include "aerokernel/image.h"
 #include "aerokernel/kernel.h"
 #include "aerokernel/paging.h"
+#include "aerokernel/platform.h"
 #include "base/string.h"
 
 #define FLAG_TF 0x100ULL
@@ -24,15 +25,6 @@ enum { VECTOR_PAGE_FAULT = 14, INVALID_OPCODE = 0x06 };
 static const struct mv_signals *signals_of(const char *window)
 {
     return (const struct mv_signals *)(window + AK_SIGNALS_OFFSET);
-}
-
-struct sf_xstate ak_xstate(const char *window)
-{
-    const struct mv_signals *signals = signals_of(window);
-    uint64_t features = signals->xfeatures;
-    return (struct sf_xstate){.features = features ? features : SF_X87_SSE,
-                              .size = signals->xsave_size,
-                              .fxsave_only = !features};
 }
 
 // Read SIGSEGV's action and the alternate stack. Returns false while the ROS changes them.
@@ -61,38 +53,11 @@ static bool block(const struct mv_signals *signals, const struct ros_sigaction *
     return true;
 }
 
-void ak_xsave(char *image, const struct sf_xstate *x)
-{
-    uint64_t *header = (uint64_t *)(image + SF_XSTATE_BV);
-    if (!x->fxsave_only) {
-        memset(header, 0, SF_HEADER_BYTES);
-        __asm__ volatile("xsave64 (%0)"
-                         :
-                         : "r"(image), "a"((uint32_t)x->features),
-                           "d"((uint32_t)(x->features >> 32))
-                         : "memory");
-    } else {
-        __asm__ volatile("fxsave64 (%0)" : : "r"(image) : "memory");
-    }
-}
-
-void ak_xrstor(const char *image, const struct sf_xstate *x)
-{
-    if (!x->fxsave_only)
-        __asm__ volatile("xrstor64 (%0)"
-                         :
-                         : "r"(image), "a"((uint32_t)x->features),
-                           "d"((uint32_t)(x->features >> 32))
-                         : "memory");
-    else
-        __asm__ volatile("fxrstor64 (%0)" : : "r"(image) : "memory");
-}
-
 bool ak_raise_segv(char *window)
 {
     const struct mv_signals *signals = signals_of(window);
     struct mv_trap *trap = ak_trap(window);
-    struct sf_xstate x = ak_xstate(window);
+    struct ak_xstate x = ak_platform_xstate(window);
     struct ros_sigaction action;
     stack_t altstack;
     struct sf_place place;
@@ -134,7 +99,7 @@ bool ak_raise_segv(char *window)
 // contents the processor finds out.
 static bool load_xstate(const char *window, uint64_t fpstate)
 {
-    struct sf_xstate x = ak_xstate(window);
+    struct ak_xstate x = ak_platform_xstate(window);
     const char *image = (const char *)fpstate;
     struct _fpx_sw_bytes sw;
     uint32_t magic2;
@@ -191,16 +156,20 @@ bool ak_on_call(char *window)
 
 bool ak_on_fault(char *window)
 {
-    const struct mv_trap *trap = ak_trap(window);
+    struct mv_trap *trap = ak_trap(window);
     uint64_t address = trap->cr2;
     if (READ_ONCE(trap->attention) || address >= TASK_END ||
         trap->error & ~(ERROR_PRESENT | ERROR_WRITE | ERROR_USER))
         return false;
-    if (ak_range_fault(window) != AK_FAULT_OTHER)
+    bool write = trap->error & ERROR_WRITE;
+    struct mv_frame *frame = ak_frame(window);
+    memcpy(frame, &trap->state, MV_FRAME_STATE_BYTES);
+    if (ak_range_fault(window, frame, address, write) != AK_FAULT_OTHER) {
+        trap->next = (struct mv_trap_word){.blocked_sync = trap->word.blocked_sync};
         return true;
+    }
     struct ak_memory view;
     struct ak_paging paging = ak_tables(&view);
-    bool write = trap->error & ERROR_WRITE;
     bool forbidden =
         ak_is_guarded(&paging, address, write) || ak_is_claimed(&paging, address, write);
     return forbidden && ak_raise_segv(window);

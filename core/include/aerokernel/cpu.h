@@ -34,6 +34,9 @@ unsigned ak_ring(void);
 /// Number of the virtual CPU that executes the caller.
 unsigned ak_cpu(void);
 
+/// How many virtual CPUs have attached themselves. Natively these are 0 to ak_cpu_count() - 1.
+unsigned ak_cpu_count(void);
+
 /// Value in a slot of this virtual CPU, NULL at first. slot: below AK_CPU_SLOTS.
 void *ak_cpu_get(unsigned slot);
 void ak_cpu_set(unsigned slot, void *value);

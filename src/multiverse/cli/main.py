@@ -15,6 +15,7 @@ COMMANDS = {
     "completion": "Print the completion script of a shell.",
     "crash-report": "Make a raw crash report readable.",
     "doctor": "Say what this machine can do, and what to do about it.",
+    "kernel": "Build and boot programs that are linked with the AeroKernel alone.",
     "run": "Run a program as a hybrid runtime.",
     "testbed": "Run programs at ring 0 on any machine, in an emulated one.",
 }

@@ -1,0 +1,16 @@
+// What the AeroKernel is told of the machine it runs on, whoever made that machine.
+#ifndef MV_ABI_MACHINE_H
+#define MV_ABI_MACHINE_H
+
+#include <stdint.h>
+
+struct mv_machine {
+    uint64_t tsc_hz, ns_per_tick; // of the time-stamp counter; ns as a 32.32 fixed-point number
+    struct {
+        uint64_t root, memory, memory_size; // physical: root table; memory that tables are made of
+        uint64_t view;                      // virtual: where that memory is seen
+    } tables;
+    uint32_t cpus; // virtual CPUs that have been made
+};
+
+#endif

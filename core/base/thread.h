@@ -1,0 +1,13 @@
+// Threads and stacks of the core's own (thread.S).
+#ifndef MV_BASE_THREAD_H
+#define MV_BASE_THREAD_H
+
+#include "base/types.h"
+
+// clone or clone3 (nr) with args; the child calls start(arg) if start is not NULL (it then has a
+// stack of its own), else returns 0.
+int64_t mv_clone(uint64_t nr, const uint64_t args[5], void (*start)(void *), void *arg);
+// Go on in fn(arg), which does not return, on the stack that ends at `stack`.
+_Noreturn void mv_call_on_stack(void (*fn)(void *), void *arg, uint64_t stack);
+
+#endif

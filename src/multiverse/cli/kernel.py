@@ -1,0 +1,125 @@
+"""`multiverse kernel`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import NoReturn
+
+import click
+
+from multiverse.cli.ending import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, terminable
+from multiverse.core import EXIT_USAGE
+from multiverse.native import build as builder
+from multiverse.native import run as runner
+from multiverse.native.report import describe
+
+UNITS = {"": 1, "M": 1, "G": 1024}
+EXIT_BROKEN_PIPE = 128 + 13
+
+
+def fail(command: str, status: int, message: str) -> NoReturn:
+    """End with one line on stderr."""
+    click.echo(f"multiverse: kernel {command}: {message}", err=True)
+    sys.exit(status)
+
+
+def memory_size(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    """A size such as 256M or 2G, in MiB."""
+    found = re.fullmatch(r"(\d{1,7})([MG]?)", value)
+    mib = int(found[1]) * UNITS[found[2]] if found else 0
+    if not 8 <= mib <= 1 << 20:
+        raise click.BadParameter(f"{value!r} is not a size from 8M to 1024G")
+    return mib
+
+
+@click.group()
+def kernel() -> None:
+    """Build and boot native programs: linked with the AeroKernel alone, without Linux.
+
+    \b
+    multiverse kernel build hello.c -o hello
+    multiverse kernel run hello
+    multiverse kernel run --qemu hello
+    """
+
+
+@kernel.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True},
+    options_metavar="[-o FILE] [COMPILER OPTIONS]",
+)
+@click.option("-o", "output", metavar="FILE", help="The program; by default the source's name.")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="SOURCES...")
+def build(output: str | None, words: tuple[str, ...]) -> None:
+    """Compile SOURCES and link them with the AeroKernel.
+
+    All other options are the compiler's ($CC, cc). The program begins in main() and uses
+    <aerokernel.h>.
+    """
+    if not any(not word.startswith("-") for word in words):
+        fail("build", EXIT_USAGE, "no sources; usage: multiverse kernel build FILE.c -o FILE")
+    if output is None and not any(word in builder.NO_LINK for word in words):
+        output = builder.default_output(words)
+        if output is None:
+            fail("build", EXIT_USAGE, "no name for the program; give one with -o")
+    try:
+        builder.build(words, output)
+    except builder.BuildError as error:
+        fail("build", 1, str(error))
+
+
+@kernel.command(context_settings={"allow_interspersed_args": False})
+@click.option("--qemu", is_flag=True, help="Stand-alone in QEMU, without Linux under it.")
+@click.option(
+    "--accel",
+    type=click.Choice(["auto", "kvm", "tcg"]),
+    default="auto",
+    help="How QEMU executes; auto: by KVM if that is a processor's.",
+)
+@click.option("--qemu-gdb", is_flag=True, help="Wait for gdb on port 1234. Means --qemu.")
+@click.option("--ring", type=click.Choice(["auto", "0", "3"]), default="auto", help="Ring to use.")
+@click.option("--cpus", type=click.IntRange(1, 64), default=1, help="Virtual CPUs.")
+@click.option(
+    "--memory", callback=memory_size, default="256M", metavar="SIZE", help="As 64M or 2G."
+)
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS")
+@click.argument("program")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(
+    qemu: bool,
+    accel: str,
+    qemu_gdb: bool,
+    ring: str,
+    cpus: int,
+    memory: int,
+    timeout: float | None,
+    program: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """Boot PROGRAM, and end with its status.
+
+    Its console is standard output. 139 is the status of a program that faults, 134 of one that
+    overruns a stack, 124 of one that --timeout ends, 125 if it cannot be run.
+    """
+    machine = runner.Machine(memory=memory, cpus=cpus, ring=ring, timeout=timeout)
+    try:
+        with terminable():
+            if qemu or qemu_gdb:
+                if qemu_gdb:
+                    target = f"target remote 127.0.0.1:{runner.GDB_PORT}"
+                    click.echo(f"multiverse: kernel run: gdb {program} -ex '{target}'", err=True)
+                ending = runner.run_qemu(program, arguments, machine, accel, qemu_gdb)
+            else:
+                ending = runner.run_hvm(program, arguments, machine)
+    except runner.RunError as error:
+        fail("run", error.status, str(error))
+    except BrokenPipeError:
+        sys.exit(EXIT_BROKEN_PIPE)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except Terminated:
+        sys.exit(EXIT_TERMINATED)
+    line = describe(ending, program)
+    if line is not None:
+        click.echo(f"multiverse: kernel run: {program}: {line}", err=True)
+    sys.exit(ending.status)

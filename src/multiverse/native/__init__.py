@@ -1,0 +1,1 @@
+"""Native programs: linked with the AeroKernel alone, on a machine of their own."""
