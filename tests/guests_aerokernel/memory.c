@@ -1,8 +1,9 @@
 // Pages and objects, and that Linux knows the addresses.
 #include "check.h"
 
-#include <pthread.h>
+#ifndef AEROKERNEL_NATIVE
 #include <unistd.h>
+#endif
 
 static void pages(void)
 {
@@ -61,6 +62,7 @@ static void objects(void)
     CHECK(ak_alloc((size_t)1 << 40) == NULL);
 }
 
+#ifndef AEROKERNEL_NATIVE
 static void linux_knows(void)
 {
     int ends[2];
@@ -72,6 +74,7 @@ static void linux_knows(void)
     ak_free(out);
     ak_pages_free(in);
 }
+#endif
 
 static void *free_there(void *arg)
 {
@@ -88,11 +91,11 @@ static void two_cpus(void)
 {
     static void *objects[1000];
     for (int round = 0; round < 10; round++) {
-        pthread_t thread;
+        elsewhere other;
         for (int i = 0; i < 1000; i++)
             CHECK((objects[i] = ak_alloc(64)) != NULL);
-        CHECK(pthread_create(&thread, NULL, free_there, objects) == 0);
-        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK(begin_elsewhere(&other, free_there, objects) == 0);
+        end_elsewhere(other);
         for (int i = 0; i < 1000; i++) {
             CHECK(*(long *)objects[i] == 0);
             ak_free(objects[i]);
@@ -105,7 +108,9 @@ int main(void)
     attach();
     PART(pages);
     PART(objects);
+#ifndef AEROKERNEL_NATIVE
     PART(linux_knows);
+#endif
     PART(two_cpus);
     return 0;
 }

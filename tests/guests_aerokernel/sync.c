@@ -1,8 +1,6 @@
 // Locks, events, conditions and barriers, on one virtual CPU and between two.
 #include "check.h"
 
-#include <pthread.h>
-
 enum { ROUNDS = 2000 };
 
 static struct ak_event ping, pong;
@@ -183,27 +181,27 @@ static void *serve(void *arg)
     CHECK(ak_attach() == 0);
     there.cpu = ak_cpu();
     ak_event_signal(arg);
-    ak_cpu_serve();
+    serve_until_released();
     return NULL;
 }
 
 int main(void)
 {
     static struct ak_event serving;
-    pthread_t server;
+    elsewhere server;
     attach();
     PART(events);
     PART(mutexes);
     PART(conditions);
     PART(barriers);
     PART(broadcast);
-    CHECK(pthread_create(&server, NULL, serve, &serving) == 0);
+    CHECK(begin_elsewhere(&server, serve, &serving) == 0);
     ak_event_wait(&serving);
     PART(events_between);
     PART(mutexes_between);
     PART(conditions_between);
     PART(barriers_between);
     ak_cpu_release(there.cpu);
-    pthread_join(server, NULL);
+    end_elsewhere(server);
     return 0;
 }

@@ -1,15 +1,16 @@
 // Threads on one virtual CPU and on several.
 #include "check.h"
 
-#include <pthread.h>
+#ifndef AEROKERNEL_NATIVE
 #include <unistd.h>
+#endif
 
 static char order[64];
 
 static void *letters(void *arg)
 {
     for (int i = 0; i < 3; i++) {
-        strcat(order, arg);
+        order[strlen(order)] = *(char *)arg;
         ak_yield();
     }
     return arg;
@@ -89,6 +90,7 @@ static void detached(void)
         ak_yield();
 }
 
+#ifndef AEROKERNEL_NATIVE
 static void *call_linux(void *arg)
 {
     (void)arg;
@@ -102,6 +104,7 @@ static void system_calls(void)
     CHECK(ak_thread_create(&thread, call_linux, NULL, NULL) == 0);
     free(ak_thread_join(thread));
 }
+#endif
 
 static unsigned server_cpu;
 static struct ak_event serving;
@@ -111,7 +114,7 @@ static void *serve(void *arg)
     CHECK(ak_attach() == 0);
     server_cpu = ak_cpu();
     ak_event_signal(arg);
-    ak_cpu_serve();
+    serve_until_released();
     return NULL;
 }
 
@@ -124,9 +127,9 @@ static void *where(void *arg)
 
 static void other_cpu(void)
 {
-    pthread_t server;
+    elsewhere server;
     unsigned sum = 0;
-    CHECK(pthread_create(&server, NULL, serve, &serving) == 0);
+    CHECK(begin_elsewhere(&server, serve, &serving) == 0);
     ak_event_wait(&serving);
     CHECK(server_cpu != ak_cpu());
     struct ak_thread_options options = {.cpu = server_cpu};
@@ -139,7 +142,7 @@ static void other_cpu(void)
     }
     CHECK(sum == 400);
     CHECK(ak_cpu_release(server_cpu) == 0);
-    CHECK(pthread_join(server, NULL) == 0);
+    end_elsewhere(server);
     CHECK(ak_cpu_release(server_cpu) == -EINVAL || ak_cpu_release(server_cpu) == 0);
 }
 
@@ -150,7 +153,9 @@ int main(void)
     PART(stacks);
     PART(many);
     PART(detached);
+#ifndef AEROKERNEL_NATIVE
     PART(system_calls);
+#endif
     PART(other_cpu);
     return 0;
 }

@@ -44,26 +44,45 @@ def kernel() -> None:
     """
 
 
-@kernel.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True},
-    options_metavar="[-o FILE] [COMPILER OPTIONS]",
-)
-@click.option("-o", "output", metavar="FILE", help="The program; by default the source's name.")
+class CompilerCommand(click.Command):
+    """A command whose words are a compiler's: click would look into -Werror for an -o."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any(word in ctx.help_option_names for word in args):
+            return super().parse_args(ctx, ["--help"])
+        ctx.params["words"] = tuple(args)
+        return []
+
+
+def output_of(words: tuple[str, ...]) -> tuple[str | None, list[str]]:
+    """The file that -o names, if any, and the other words."""
+    others, output = list(words), None
+    for i in reversed(range(len(others))):
+        if others[i] == "-o" and i + 1 < len(others):
+            output = others[i + 1]
+            del others[i : i + 2]
+        elif others[i].startswith("-o") and len(others[i]) > 2:
+            output = others.pop(i)[2:]
+    return output, others
+
+
+@kernel.command(cls=CompilerCommand, options_metavar="[-o FILE] [COMPILER OPTIONS]")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="SOURCES...")
-def build(output: str | None, words: tuple[str, ...]) -> None:
+def build(words: tuple[str, ...]) -> None:
     """Compile SOURCES and link them with the AeroKernel.
 
-    All other options are the compiler's ($CC, cc). The program begins in main() and uses
-    <aerokernel.h>.
+    All options are the compiler's ($CC, or cc). The program begins in main() and uses
+    <aerokernel.h>; without -o it has the first source's name.
     """
-    if not any(not word.startswith("-") for word in words):
+    output, others = output_of(words)
+    if not others:
         fail("build", EXIT_USAGE, "no sources; usage: multiverse kernel build FILE.c -o FILE")
-    if output is None and not any(word in builder.NO_LINK for word in words):
-        output = builder.default_output(words)
+    if output is None and not any(word in builder.NO_LINK for word in others):
+        output = builder.default_output(others)
         if output is None:
             fail("build", EXIT_USAGE, "no name for the program; give one with -o")
     try:
-        builder.build(words, output)
+        builder.build(others, output)
     except builder.BuildError as error:
         fail("build", 1, str(error))
 

@@ -14,7 +14,8 @@ from multiverse.core import core_path
 
 #: No libc, no code that moves; no red zone, since fault handlers are called on the stack.
 COMPILE = (
-    "-std=gnu17", "-ffreestanding", "-fno-pic", "-fno-pie", "-mno-red-zone",
+    "-DAEROKERNEL_NATIVE=1", "-std=gnu17", "-ffreestanding", "-fno-pic", "-fno-pie",
+    "-mno-red-zone",
     "-fno-stack-protector", "-fcf-protection=none", "-fno-asynchronous-unwind-tables",
     "-fno-unwind-tables", "-ffunction-sections", "-fdata-sections",
 )  # fmt: skip
