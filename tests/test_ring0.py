@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 from conftest import MULTIVERSE
-from test_aerokernel import compile_all
+from test_aerokernel import PARTS, compile_all
 from test_gdb import compile_debugged
 from test_guests import ALL
+from test_kernel import FAULTS
+from test_kernel import PROGRAMS as NATIVE_PROGRAMS
+from test_kernel import build as build_native
 from test_privileges import HARMFUL, PRIVILEGES
 
 from multiverse.testbed.boot import TestbedError, find_tools
@@ -54,6 +57,15 @@ EDGES = [
     *of("test_hostile", "the_process_ends_by_its_own_doing[sync-1]"),
     *of("test_channels", "program[sync-bash]", "program[auto, one CPU-python]"),
 ]
+# Native programs, started without the command line, which takes long here.
+NATIVE = [
+    *of("test_kernel", *(f"interface[core-{name}]" for name in PARTS)),
+    *of("test_kernel", *(f"faults[core-{how}]" for how in FAULTS)),
+    *of("test_kernel", "statuses[core-0-0]", "statuses[core-255-255]", "arguments[core]"),
+    *of("test_kernel", "image_and_floating_point[core]", "all_memory_can_be_used[core-32M]"),
+    *of("test_kernel", "virtual_cpus[core-2]", "overruns[core]", "triple_fault[core]"),
+    *of("test_kernel", "a_handler_that_refuses[core]", "example[core]", "hostile_requests"),
+]
 # What depends on how the machine is, for machines that need a boot each.
 FEW = [
     *guests("arch_prctl", "auxv", "faults", "fp_state", "memory", "process", "signals", "stale"),
@@ -70,7 +82,8 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         + ["test_privileges.py", *of("test_aerokernel", "interface", "example")]
         + of("test_gdb", "breakpoints", "registers", "steps", "threads[auto]", "signals")
         + of("test_gdb", "aerokernel_itself")
-        + of("test_accelerator", "c[basics]", "c[faults]"),
+        + of("test_accelerator", "c[basics]", "c[faults]")
+        + NATIVE,
         [],
         [],
     ),
@@ -114,7 +127,10 @@ def built(guest: Callable[..., str]) -> Path:
     for name in ("brk", "vdso_time"):
         guest(name, "-static")
     names = [*ALL, "rights_ids", "rights_files", PRIVILEGES, HARMFUL]
-    return [Path(guest(name)) for name in names][0].parent
+    directory = [Path(guest(name)) for name in names][0].parent
+    for name in NATIVE_PROGRAMS:
+        build_native(directory, name)
+    return directory
 
 
 def check(cases: dict[str, ElementTree.Element], tests: list[str]) -> None:

@@ -47,6 +47,7 @@ struct mv_native {
     uint32_t version, reserved;
     uint64_t entry, entry_cpu;
     uint64_t vectors_ring0, vectors_ring3; // entries of the IDT's vectors
+    uint64_t syscall;                      // where SYSCALL leads, if it leads anywhere
 };
 
 struct mv_boot_range {

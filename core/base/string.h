@@ -4,13 +4,21 @@
 
 #include <stddef.h>
 
-void *memcpy(void *restrict dst, const void *restrict src, size_t n);
-void *memmove(void *dst, const void *src, size_t n);
-void *memset(void *dst, int c, size_t n);
-int memcmp(const void *a, const void *b, size_t n);
-size_t strlen(const char *s);
-int strcmp(const char *a, const char *b);
-int strncmp(const char *a, const char *b, size_t n);
-const char *strrchr(const char *s, int c);
+// In a native program the AeroKernel does not call the program's functions of these names, which
+// may use registers that are not saved yet: its own have others.
+#ifdef MV_STRING_PRIVATE
+#define MV_STRING(name) __asm__("ak_" #name)
+#else
+#define MV_STRING(name)
+#endif
+
+void *memcpy(void *restrict dst, const void *restrict src, size_t n) MV_STRING(memcpy);
+void *memmove(void *dst, const void *src, size_t n) MV_STRING(memmove);
+void *memset(void *dst, int c, size_t n) MV_STRING(memset);
+int memcmp(const void *a, const void *b, size_t n) MV_STRING(memcmp);
+size_t strlen(const char *s) MV_STRING(strlen);
+int strcmp(const char *a, const char *b) MV_STRING(strcmp);
+int strncmp(const char *a, const char *b, size_t n) MV_STRING(strncmp);
+const char *strrchr(const char *s, int c) MV_STRING(strrchr);
 
 #endif

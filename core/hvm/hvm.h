@@ -52,7 +52,7 @@ struct hvm_boot {
     unsigned ring;       // 0 or 3: the privilege the program runs at
     uint64_t cr3;        // guest physical address of the root table
     uint64_t window;     // guest virtual address of its AeroKernel window
-    uint64_t idt, entry; // guest virtual: the IDT, the LSTAR entry (0: there is no SYSCALL)
+    uint64_t idt, entry; // guest virtual: the IDT, the LSTAR entry
     uint32_t cpu_node;   // what RDPID shall give: cpu | node << 12
 };
 

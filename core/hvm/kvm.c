@@ -32,7 +32,6 @@ enum { CPUID_CAPACITY = 256 };
 #define CR4_FSGSBASE (1ULL << 16)
 #define CR4_OSXSAVE (1ULL << 18)
 #define EFER_VALUE 0xd01ULL // NXE LMA LME SCE
-#define EFER_SCE 1ULL
 // Cleared on SYSCALL: TF, DF, AC, NT. IF stays, since no interrupt source exists.
 #define FMASK_VALUE 0x44500ULL
 
@@ -138,7 +137,7 @@ static int init_registers(struct hvm_vcpu *vcpu, const struct hvm *hvm, const st
     sregs->cr3 = boot->cr3;
     sregs->cr4 =
         CR4_BASE | (hvm->limits.fsgsbase ? CR4_FSGSBASE : 0) | (hvm->limits.xcr0 ? CR4_OSXSAVE : 0);
-    sregs->efer = boot->entry ? EFER_VALUE : EFER_VALUE & ~EFER_SCE;
+    sregs->efer = EFER_VALUE;
     vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
     vcpu->run->kvm_dirty_regs = KVM_SYNC_X86_SREGS;
     return 0;

@@ -119,6 +119,7 @@ static void make_cpu(unsigned id)
                             .cr3 = mon.layout.boot->machine.tables.root,
                             .window = cpu->window,
                             .idt = AK_IDT_PAGE,
+                            .entry = mon.program.syscall,
                             .cpu_node = id};
     int err = run ? hvm_vcpu_create(&mon.hvm, &cpu->vcpu, &boot) : -ENOMEM;
     if (err)

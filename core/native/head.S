@@ -9,6 +9,7 @@ ak_native_head:
     .long MV_NATIVE_VERSION, 0
     .quad ak_native_entry, ak_native_entry_cpu
     .quad ak_vectors_ring0, ak_vectors_ring3
+    .quad ak_no_system_call
 
     .text
     .globl ak_native_entry, ak_native_entry_cpu
@@ -21,6 +22,11 @@ ak_native_entry_cpu:
     xor %ebp, %ebp
     fninit
     call ak_native_start_cpu
+    ud2
+
+    // There are no system calls: one is an invalid instruction (trap.c).
+    .globl ak_no_system_call
+ak_no_system_call:
     ud2
 
     .section .note.GNU-stack, "", @progbits

@@ -1,5 +1,6 @@
 // The string functions, for programs that have none of their own.
 
+#undef MV_STRING_PRIVATE
 #pragma weak memcpy
 #pragma weak memmove
 #pragma weak memset

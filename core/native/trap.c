@@ -3,8 +3,7 @@
 #include "base/format.h"
 #include "native/native.h"
 
-enum { VECTOR_NMI = 2, VECTOR_PF = 14, FIRST_INTERRUPT = 32 };
-
+enum { VECTOR_NMI = 2, VECTOR_UD = 6, VECTOR_PF = 14, FIRST_INTERRUPT = 32 };
 #define ERROR_WRITE 2ULL
 
 #define WORD(x) ((unsigned long)(x))
@@ -17,6 +16,10 @@ static void state_from_trap(struct mv_frame *s, const struct ak_trap_frame *t)
     s->rdx = t->rdx, s->rsi = t->rsi, s->rdi = t->rdi;
     s->rip = t->rip, s->rflags = t->rflags, s->rsp = t->rsp;
 }
+
+// Where SYSCALL leads on a virtual CPU that has it.
+extern const char ak_no_system_call[];
+enum { SYSCALL_BYTES = 2 };
 
 // A handler's call needs no more than these.
 static void enter_upcall(struct ak_trap_frame *t, const struct mv_frame *s)
@@ -63,6 +66,8 @@ void ak_native_trap(struct ak_trap_frame *trap, char *window)
         return;
     if (ak_boot->ring) // a software KVM may believe in the selector that SYSEXIT has set
         trap->ss = AK_USER_SS;
+    if (trap->vector == VECTOR_UD && trap->rip == (uint64_t)ak_no_system_call)
+        trap->rip = trap->rcx - SYSCALL_BYTES;
     if (trap->vector == VECTOR_PF) {
         state_from_trap(&state, trap);
         enum ak_range_fault found = ak_range_fault(window, &state, trap->cr2, write);

@@ -75,8 +75,8 @@ def _cause(ending: Ending) -> str:
     if address is None:
         return name if not error else f"{name}, error {error:#x}"
     access = "executing" if error & ERROR_FETCH else "writing" if error & ERROR_WRITE else "reading"
-    kind = "what is not allowed" if error & ERROR_PRESENT else "what is not mapped"
-    return f"{name} {access} {address:#x}, {kind}"
+    kind = "allowed" if error & ERROR_PRESENT else "mapped"
+    return f"{name} {access} {address:#x}, which is not {kind},"
 
 
 def describe(ending: Ending, path: str) -> str | None:
@@ -93,7 +93,8 @@ def describe(ending: Ending, path: str) -> str | None:
     registers = {name: value for name in REGISTERS if (value := ending.number(name)) is not None}
     text = _cause(ending)
     if "rip" in registers:
-        text += f" at {_place(binary, registers['rip'])}"
+        fetch = (ending.number("error") or 0) & ERROR_FETCH and "address" in ending.words
+        text += f" at {_place(None if fetch else binary, registers['rip'])}"
     if "cpu" in ending.words and ending.words["cpu"] != "0":
         text += f" on virtual CPU {ending.words['cpu']}"
     if ending.words.get("what") == "overrun" and "rip" not in registers:
