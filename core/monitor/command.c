@@ -40,7 +40,7 @@ static void parse(const char *text, struct mon_config *ret)
             ret->phys_bits = number(key, value, value_len);
         else if (strcmp(key, "report") == 0)
             ret->report_fd = (int)number(key, value, value_len);
-        else if (strcmp(key, "ring") == 0 && strncmp(value, "auto", value_len) == 0)
+        else if (strcmp(key, "ring") == 0 && value_len == 4 && strncmp(value, "auto", 4) == 0)
             ret->ring = -1;
         else if (strcmp(key, "ring") == 0)
             ret->ring = (int)number(key, value, value_len);

@@ -1,5 +1,6 @@
 // Running the virtual CPUs, and answering what the program asks for.
 
+#include <asm/poll.h>
 #include <linux/futex.h>
 #include <linux/mman.h>
 #include <linux/sched.h>
@@ -25,12 +26,15 @@ static int64_t do_write(uint64_t at, uint64_t size)
         return -EFAULT;
     while (size) {
         long written = sys3(__NR_write, STDOUT, bytes, size);
-        if (written == -EINTR || written == -EAGAIN)
-            continue;
-        if (written <= 0)
+        if (written > 0) {
+            bytes += written;
+            size -= (uint64_t)written;
+        } else if (written == -EAGAIN) {
+            struct pollfd out = {.fd = STDOUT, .events = POLLOUT};
+            sys3(__NR_poll, &out, 1, -1);
+        } else if (written != -EINTR) {
             return written;
-        bytes += written;
-        size -= (uint64_t)written;
+        }
     }
     return 0;
 }

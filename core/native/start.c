@@ -77,7 +77,7 @@ void ak_native_start(struct mv_boot *boot)
 {
     static char *no_words[] = {"program", NULL};
     ak_boot = boot;
-    ak_machine = &boot->machine;
+    __atomic_store_n(&ak_machine, &boot->machine, __ATOMIC_RELEASE);
     if (ak_attach_cpu())
         fail("no_memory");
     while (ak_cpu_count() < boot->cpus)

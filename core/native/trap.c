@@ -37,9 +37,18 @@ static bool is_guard(uint64_t address)
            !(entry & AK_PTE_PRESENT);
 }
 
-_Noreturn static void report(const struct ak_trap_frame *t, unsigned cpu)
+// The first virtual CPU to report ends all.
+_Noreturn static void report(const struct ak_trap_frame *t, uint64_t window)
 {
-    static char text[1024]; // the first one to report ends all
+    static char text[1024];
+    static uint64_t reporting; // window of the one that does
+    uint64_t nobody = 0;
+    while (!__atomic_compare_exchange_n(&reporting, &nobody, window, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE) &&
+           nobody != window)
+        nobody = 0;
+    __asm__ volatile("wrgsbase %0" : : "r"(window)); // whatever the program has made of it
+    unsigned cpu = (unsigned)((window - AK_WINDOWS) / AK_WINDOW_STRIDE);
     bool overrun = t->vector == VECTOR_PF && is_guard(t->cr2);
     bool page_fault = t->vector == VECTOR_PF;
     size_t len = mv_format(
@@ -76,5 +85,5 @@ void ak_native_trap(struct ak_trap_frame *trap, char *window)
         if (found != AK_FAULT_OTHER)
             return;
     }
-    report(trap, (unsigned)(((uint64_t)window - AK_WINDOWS) / AK_WINDOW_STRIDE));
+    report(trap, (uint64_t)window);
 }

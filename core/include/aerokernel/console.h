@@ -1,5 +1,6 @@
 /// @file
-/// The AeroKernel's console: standard error of the process.
+/// The AeroKernel's console: standard error of the process; of a native program, the standard
+/// output of `multiverse kernel run`, or the serial port.
 #ifndef AEROKERNEL_CONSOLE_H
 #define AEROKERNEL_CONSOLE_H
 

@@ -4,7 +4,8 @@
 ///
 /// Every thread of the Linux process (an execution group) drives one virtual CPU. A virtual CPU
 /// runs AeroKernel threads whenever its own program waits in an AeroKernel function, or for good
-/// in ak_cpu_serve().
+/// in ak_cpu_serve(). In a native program each is a processor of the machine, and all but the first
+/// do nothing else.
 #ifndef AEROKERNEL_CPU_H
 #define AEROKERNEL_CPU_H
 

@@ -1,7 +1,8 @@
 /// @file
 /// Memory of the AeroKernel's own: a buddy allocator for pages and a slab allocator for objects,
 /// over arenas that it takes from Linux in large pieces. Their addresses mean the same to Linux, so
-/// they may be given to system calls. Everything may be freed on any virtual CPU.
+/// they may be given to system calls. In a native program they are the machine's memory. Everything
+/// may be freed on any virtual CPU.
 ///
 /// None of these functions may be called from a signal handler.
 #ifndef AEROKERNEL_MEMORY_H
@@ -34,7 +35,7 @@ void ak_free(void *object);
 size_t ak_alloc_size(const void *object);
 
 struct ak_memory_info {
-    uint64_t arena_bytes; ///< taken from Linux
+    uint64_t arena_bytes; ///< taken from Linux, or of the machine
     uint64_t used_bytes;  ///< handed out as pages, to callers and to slabs
 };
 void ak_memory_info(struct ak_memory_info *ret);

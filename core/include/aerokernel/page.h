@@ -2,7 +2,9 @@
 /// Page-table services: forbid accesses, take the faults, see which pages have been touched or
 /// written. At ring 0 they edit the HRT's own page tables and need no system call; Linux's mappings
 /// stay as they are, so what is forbidden here Linux itself may still access in system calls. At
-/// ring 3 protection goes through mprotect(2), and the rest does not exist.
+/// ring 3 protection goes through mprotect(2), and the rest does not exist. In a native program
+/// there is no Linux; at ring 3 the monitor protects and counts, an exit each, and entries cannot
+/// be read.
 #ifndef AEROKERNEL_PAGE_H
 #define AEROKERNEL_PAGE_H
 
@@ -49,7 +51,7 @@ const uint64_t *ak_page_table(uint64_t physical);
 
 /// Count the pages of a range in whose entries all of `bits` are set, and clear these bits in the
 /// whole range if `clear`.
-/// @return the number; -EINVAL: not whole pages, or not prepared; -EPERM at ring 3.
+/// @return the number; -EINVAL: not whole pages, or not prepared; -EPERM at ring 3 of an HRT.
 long ak_page_test(void *start, size_t size, unsigned bits, bool clear);
 
 /// A fault in a range with a handler.
@@ -60,7 +62,7 @@ struct ak_fault {
 };
 
 /// Called at the fault, on the stack of the program that caused it, like a signal handler.
-/// @return true: the instruction shall be tried again; false: SIGSEGV.
+/// @return true: the instruction shall be tried again; false: SIGSEGV, or a native program's end.
 typedef bool ak_fault_fn(const struct ak_fault *fault, void *arg);
 
 /// Have fn(fault, arg) called for faults in [start, start + size) that ak_page_protect() causes.

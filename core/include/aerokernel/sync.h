@@ -2,7 +2,7 @@
 /// Locks, events, condition variables and barriers between AeroKernel threads of one or more
 /// virtual CPUs. All objects may be initialized by zero bytes, barriers excepted. Whoever waits
 /// lets other threads of the virtual CPU run; where there are none the virtual CPU looks for some
-/// time and then sleeps in Linux.
+/// time and then sleeps.
 ///
 /// None of these functions may be called from a signal handler.
 #ifndef AEROKERNEL_SYNC_H

@@ -10,8 +10,9 @@
 extern "C" {
 #endif
 
-/// Nanoseconds since an arbitrary moment: the time-stamp counter at the rate that KVM tells, which
-/// differs from CLOCK_MONOTONIC by what NTP adjusts.
+/// Nanoseconds since an arbitrary moment: the time-stamp counter at the rate that KVM tells
+/// (without it: the processor, or an interval timer), which differs from CLOCK_MONOTONIC by what
+/// NTP adjusts.
 uint64_t ak_clock(void);
 /// The time-stamp counter's frequency, Hz.
 uint64_t ak_clock_hz(void);
