@@ -120,6 +120,7 @@
 #define MV_AEROKERNEL_NATIVE                                                                       \
     4 // fn, arg: call fn(arg) natively, its result is the answer's;
       // -EINVAL on a thread that has not entered
+#define MV_AEROKERNEL_HOSTED 5  // 0: the caller runs in an HRT
 #define MV_AEROKERNEL_VERSION 2
 
 #ifndef __ASSEMBLER__

@@ -88,6 +88,12 @@ void mv_fds_forget(void)
         *owners[--owner_count] = -1;
 }
 
+void mv_fds_close(void)
+{
+    while (owner_count)
+        mv_fd_close(owners[owner_count - 1]);
+}
+
 void mv_fds_lock(void)
 {
     mv_lock(&owners_lock);

@@ -24,6 +24,9 @@ int mv_fd_lowest_owned(unsigned first, unsigned last);
 // Forget all descriptors without closing them, in a process that shares its table with their owner.
 void mv_fds_forget(void);
 
+// Close them all, in a process with one thread.
+void mv_fds_close(void);
+
 // Held across fork, so that the child finds nothing half changed.
 void mv_fds_lock(void);
 void mv_fds_unlock(void);

@@ -21,6 +21,8 @@ struct ros_process ros;
 static struct mv_arguments arguments;
 static const char no_config[] = "";
 
+enum { VDSO_BYTES = 2 * PAGE_SIZE };
+
 int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const char **what,
                 struct mv_costs *costs)
 {
@@ -104,14 +106,33 @@ static uint64_t auxv_value(uint64_t type)
 // What every program touches at once; the rest is merged when it is touched.
 static void merge_start(const struct mv_program *program, uint64_t stack)
 {
-    enum { VDSO_BYTES = 2 * PAGE_SIZE };
-    uint64_t vdso = auxv_value(AT_SYSINFO_EHDR);
     merge_image(program->image);
     if (program->interp)
         merge_image(program->interp);
     ros_space_merge(stack);
+}
+
+void mv_begin(struct ros_group *group, uint64_t begin)
+{
+    uint64_t vdso = auxv_value(AT_SYSINFO_EHDR);
     if (vdso)
         ros_space_merge_range(vdso, VDSO_BYTES, true);
+    group->resume = ROS_LOAD;
+    // No handler of the program's may run on the core's alternate stack.
+    ros_sigset all = ~0ULL, mask = 0;
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
+    sys2(__NR_sigaltstack, 0, &group->altstack);
+    ros_signal_thread_init(group);
+    ros_signal_init(group->sighand);
+    ros_signal_set_mask(group, mask);
+    ros_signal_publish(group);
+    if (ros_stats()) {
+        ros_stats()->ring = ros.ring;
+        ros_stats()->hrt = 1;
+        ros_stats()->vm_setup_cycles = rdtsc() - begin;
+        ros_stats_add(&ros_stats()->processes, 1);
+    }
+    mv_call_on_stack((void (*)(void *))ros_loop, group, (uint64_t)group + GROUP_BLOCK);
 }
 
 _Noreturn static void run(const struct mv_config *config, const char *path, char **argv)
@@ -153,26 +174,14 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
                                       .rflags = AK_FLAGS_FIXED,
                                       .ring = ring,
                                       .sync = sync};
-    group->resume = ROS_LOAD;
-    group->altstack.ss_flags = SS_DISABLE;
     group->sighand = ros_sighand_copy(NULL);
     if (!group->sighand)
         mv_die(MV_EXIT_FAILURE, "run: tables: no memory; free some");
     if (ros_debug_on())
         ros_debug_describe(stack);
-    ros_signal_thread_init(group);
-    ros_signal_init(group->sighand);
-    ros_signal_set_mask(group, ros_signal_mask(group));
-    ros_signal_publish(group);
     if (config->loadonly)
         sys_exit_group(0);
-    if (ros_stats()) {
-        ros_stats()->ring = ros.ring;
-        ros_stats()->hrt = 1;
-        ros_stats()->vm_setup_cycles = rdtsc() - begin;
-        ros_stats_add(&ros_stats()->processes, 1);
-    }
-    mv_call_on_stack((void (*)(void *))ros_loop, group, (uint64_t)group + GROUP_BLOCK);
+    mv_begin(group, begin);
 }
 
 static uint64_t monotonic_ns(void)
@@ -260,18 +269,29 @@ static void start(void *unused)
     run(&config, argv[2], argv + 3);
 }
 
-void mv_arrive(uint64_t *stack, uint64_t old, uint64_t size)
+void mv_arrive(struct mv_adoption *adoption, uint64_t *stack, uint64_t old, uint64_t size)
 {
     sys2(__NR_munmap, old, size);
-    arguments.argc = *stack;
-    arguments.argv = (char **)(stack + 1);
-    arguments.envp = arguments.argv + arguments.argc + 1;
+    if (adoption) {
+        adoption->image = adoption->image_size = 0;
+        adoption->region = mv_region.start;
+        adoption->region_size = mv_region.end - mv_region.start;
+        arguments.argc = adoption->argc;
+        arguments.argv = adoption->argv;
+        arguments.envp = adoption->envp;
+    } else {
+        arguments.argc = *stack;
+        arguments.argv = (char **)(stack + 1);
+        arguments.envp = arguments.argv + arguments.argc + 1;
+    }
     char **env = arguments.envp;
     while (*env)
         env++;
     arguments.auxv = (uint64_t *)(env + 1);
     char *boot_stack = mv_region_alloc(KIB(128));
+    if (!boot_stack && adoption)
+        mv_adopt_refuse(adoption, "memory for the core", -ENOMEM);
     if (!boot_stack)
         mv_die(MV_EXIT_FAILURE, "run: memory for the core: no memory; raise the limit (ulimit -v)");
-    mv_call_on_stack(start, NULL, (uint64_t)boot_stack + KIB(128));
+    mv_call_on_stack(adoption ? mv_adopt : start, adoption, (uint64_t)boot_stack + KIB(128));
 }

@@ -3,6 +3,7 @@
 #define MV_MAIN_MAIN_H
 
 #include "abi/attach.h"
+#include "abi/fat.h"
 #include "base/types.h"
 #include "loader/elf.h"
 #include "ros/channel.h"
@@ -48,9 +49,21 @@ struct mv_program {
     struct ldr_image *image, *interp; // interp: NULL without PT_INTERP
 };
 
-// First code in the region; old, size: the image that the kernel mapped.
-void mv_relocate(uint64_t *stack);
-void mv_arrive(uint64_t *stack, uint64_t old, uint64_t size);
+// Go on in the region. adoption: NULL where Linux has started the core, with `stack` as it left it.
+void mv_relocate(struct mv_adoption *adoption, uint64_t *stack);
+// First code in the region; old, size: the image that was mapped.
+void mv_arrive(struct mv_adoption *adoption, uint64_t *stack, uint64_t old, uint64_t size);
+
+// Make an HRT of the process that has called (adopt.c); argument: a struct mv_adoption. Does not
+// return: the program goes on in the HRT, or the call fails.
+_Noreturn void mv_adopt(void *argument);
+// The call fails: `what` and a negative errno.
+_Noreturn void mv_adopt_refuse(struct mv_adoption *adoption, const char *what, int err);
+_Noreturn void mv_adopt_return(struct mv_adoption *adoption, int result);
+
+// Take the signals over and run the group, whose frame, bases and sighand are set. begin: when the
+// making of the HRT began, in TSC cycles.
+_Noreturn void mv_begin(struct ros_group *group, uint64_t begin);
 
 // Build the initial stack below `stack` (program.c). Returns the program's stack pointer.
 uint64_t mv_build_stack(const struct mv_arguments *args, const struct mv_program *program);

@@ -26,7 +26,15 @@ __attribute__((visibility("hidden"))) extern const char __ehdr_start[], _end[];
 // its mappings and what grows down have the same room.
 #define REGION_BELOW_STACK (8ULL << 40)
 
-static uint64_t reserve(uint64_t stack, uint64_t *size)
+_Noreturn static void fail(struct mv_adoption *adoption, const char *what, long err)
+{
+    if (adoption)
+        mv_adopt_refuse(adoption, what, (int)err);
+    mv_die(MV_EXIT_FAILURE, "run: %s: %s; raise the limit (ulimit -v) or free some", what,
+           mv_strerror(err));
+}
+
+static uint64_t reserve(struct mv_adoption *adoption, uint64_t stack, uint64_t *size)
 {
     struct rlimit64 limit = {.rlim_cur = RLIM64_INFINITY};
     sys4(__NR_prlimit64, 0, RLIMIT_AS, 0, &limit);
@@ -35,8 +43,7 @@ static uint64_t reserve(uint64_t stack, uint64_t *size)
     uint64_t at = sys_mmap(hint, *size + LEAF_SIZE, PROT_NONE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (sys_failed(at))
-        mv_die(MV_EXIT_FAILURE, "run: reserving address space: %s; raise the limit (ulimit -v)",
-               mv_strerror((long)at));
+        fail(adoption, "reserving address space", (long)at);
     uint64_t start = ALIGN_UP(at, LEAF_SIZE), end = start + *size;
     if (start > at)
         sys2(__NR_munmap, at, start - at);
@@ -61,14 +68,18 @@ static void apply_relocations(uint64_t base)
             *(uint64_t *)(base + rela[i].r_offset) = base + (uint64_t)rela[i].r_addend;
 }
 
-void mv_relocate(uint64_t *stack)
+void mv_relocate(struct mv_adoption *adoption, uint64_t *stack)
 {
     uint64_t old = (uint64_t)__ehdr_start, image = ALIGN_UP((uint64_t)_end - old, PAGE_SIZE), size;
-    uint64_t base = reserve((uint64_t)stack, &size);
+    uint64_t base = reserve(adoption, (uint64_t)stack, &size);
     const Elf64_Ehdr *header = (const Elf64_Ehdr *)old;
     const Elf64_Phdr *phdr = (const Elf64_Phdr *)(old + header->e_phoff);
+    if (adoption) {
+        adoption->region = base;
+        adoption->region_size = size;
+    }
     if (sys3(__NR_mprotect, base, image, PROT_READ | PROT_WRITE))
-        mv_die(MV_EXIT_FAILURE, "run: memory for the core: %s; free some", mv_strerror(-ENOMEM));
+        fail(adoption, "memory for the core", -ENOMEM);
     for (unsigned i = 0; i < header->e_phnum; i++)
         if (phdr[i].p_type == PT_LOAD)
             memcpy((char *)base + phdr[i].p_vaddr, (const char *)old + phdr[i].p_vaddr,
@@ -83,8 +94,8 @@ void mv_relocate(uint64_t *stack)
             sys3(__NR_mprotect, base + start, end - start,
                  PROT_READ | (phdr[i].p_flags & PF_X ? PROT_EXEC : 0));
         }
-    void (*go)(uint64_t *, uint64_t, uint64_t) =
-        (void (*)(uint64_t *, uint64_t, uint64_t))(base + ((uint64_t)mv_arrive - old));
-    go(stack, old, image);
+    void (*go)(struct mv_adoption *, uint64_t *, uint64_t, uint64_t) = (void (*)(
+        struct mv_adoption *, uint64_t *, uint64_t, uint64_t))(base + ((uint64_t)mv_arrive - old));
+    go(adoption, stack, old, image);
     __builtin_unreachable();
 }

@@ -32,29 +32,50 @@ static void parse(const char *line, struct rw_mapping *ret)
     ret->shared = line[4] == 's';
 }
 
-int rw_find_mapping(uint64_t address, struct rw_mapping *ret)
+int rw_walk_mappings(bool (*visit)(const struct rw_mapping *mapping, void *argument),
+                     void *argument)
 {
     enum { HEAD = 48 }; // of a line; the rest is a name
     char chunk[4096], head[HEAD + 1] = {0};
+    struct rw_mapping mapping;
     unsigned length = 0;
+    bool done = false;
     long n, fd = sys3(__NR_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return (int)fd;
-    int err = -EFAULT;
-    while (err && (n = sys3(__NR_read, fd, chunk, sizeof(chunk))) > 0) {
-        for (long i = 0; i < n && err; i++) {
+    while (!done && (n = sys3(__NR_read, fd, chunk, sizeof(chunk))) > 0) {
+        for (long i = 0; i < n && !done; i++) {
             if (chunk[i] != '\n') {
                 if (length < HEAD)
                     head[length++] = chunk[i];
                 continue;
             }
             head[length] = 0;
-            parse(head, ret);
+            parse(head, &mapping);
             length = 0;
-            if (address >= ret->start && address < ret->end)
-                err = 0;
+            done = visit(&mapping, argument);
         }
     }
     sys1(__NR_close, fd);
-    return err;
+    return done ? 0 : -EFAULT;
+}
+
+struct wanted {
+    uint64_t address;
+    struct rw_mapping *found;
+};
+
+static bool holds(const struct rw_mapping *mapping, void *argument)
+{
+    const struct wanted *wanted = argument;
+    if (wanted->address < mapping->start || wanted->address >= mapping->end)
+        return false;
+    *wanted->found = *mapping;
+    return true;
+}
+
+int rw_find_mapping(uint64_t address, struct rw_mapping *ret)
+{
+    struct wanted wanted = {address, ret};
+    return rw_walk_mappings(holds, &wanted);
 }

@@ -219,10 +219,11 @@ void ros_signal_init(struct ros_sighand *sighand)
     for (int sig = 1; sig <= ROS_SIGNALS; sig++) {
         struct ros_sigaction inherited = {0};
         native_action(sig, NULL, &inherited);
-        sighand->action[sig].handler = inherited.handler == HANDLER_IGNORE ? HANDLER_IGNORE : 0;
-        inherited = action_for_linux(sig, &sighand->action[sig]);
-        if (ros_debug_takes_default(sig))
-            native_action(sig, &inherited, NULL);
+        sighand->action[sig] = inherited;
+        // A handler is that of a process which goes on here: no other outlives an execve.
+        struct ros_sigaction native = action_for_linux(sig, &inherited);
+        if (inherited.handler > HANDLER_IGNORE || ros_debug_takes_default(sig))
+            native_action(sig, &native, NULL);
     }
     ros_signal_reclaim();
 }

@@ -88,6 +88,8 @@ int64_t ros_sys_aerokernel(struct ros_group *group, uint64_t nr, struct ros_args
         return leave(group);
     case MV_AEROKERNEL_NATIVE:
         return call_natively(group, start, size);
+    case MV_AEROKERNEL_HOSTED:
+        return 0;
     default:
         return -EINVAL;
     }

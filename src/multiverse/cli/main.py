@@ -12,12 +12,25 @@ from multiverse import __version__
 COMMANDS = {
     "aerokernel": "Print what programs that use the AeroKernel are compiled with.",
     "bench": "Measure this machine: the paper's benchmarks, native against HRT.",
+    "c++": "Compile C++ into fat binaries; the options are the compiler's.",
+    "cc": "Compile C into fat binaries; the options are the compiler's.",
     "completion": "Print the completion script of a shell.",
     "crash-report": "Make a raw crash report readable.",
     "doctor": "Say what this machine can do, and what to do about it.",
+    "inspect": "Show what a fat binary carries.",
     "kernel": "Build and boot programs that are linked with the AeroKernel alone.",
+    "pack": "Make a fat binary of an existing executable.",
     "run": "Run a program as a hybrid runtime.",
+    "strip": "Take out what a fat binary carries.",
     "testbed": "Run programs at ring 0 on any machine, in an emulated one.",
+}
+
+# Commands that are not in a module of their own name.
+PLACES = {
+    "c++": ("cc", "cxx"),
+    "inspect": ("fat", "inspect"),
+    "pack": ("fat", "pack"),
+    "strip": ("fat", "strip"),
 }
 
 
@@ -31,8 +44,9 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
-        module = importlib.import_module(f"multiverse.cli.{name}")
-        return cast(click.Command, getattr(module, name))
+        place, attribute = PLACES.get(cmd_name, (name, name))
+        module = importlib.import_module(f"multiverse.cli.{place}")
+        return cast(click.Command, getattr(module, attribute))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

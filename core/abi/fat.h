@@ -1,0 +1,64 @@
+// What a fat binary carries and how its core is entered: the interface between the code that is
+// linked into a program (core/fat/) and the core that it carries. Also read by assembly and, for
+// the note, by src/multiverse/toolchain/.
+//
+// Both come from one installation and lie in one file; the version tells a file that somebody has
+// put together from two.
+#ifndef MV_ABI_FAT_H
+#define MV_ABI_FAT_H
+
+#define MV_FAT_VERSION 1
+
+// The ELF note: owner "Multiverse", this type, and a description as struct mv_fat_note.
+#define MV_FAT_NOTE_TYPE 1
+#define MV_FAT_RELEASE_BYTES 16
+
+// How the code gets to run.
+#define MV_FAT_LINKED 0 // from .preinit_array: multiverse cc
+#define MV_FAT_PACKED 1 // from the entry point: multiverse pack
+
+// Offset into struct mv_adoption, for assembly; adopt.c checks it.
+#define MV_ADOPTION_RSP 0
+
+#ifndef __ASSEMBLER__
+#include <stdint.h>
+
+// The note's description. Distances are in bytes from the field itself, so that they hold wherever
+// the file is loaded.
+struct mv_fat_note {
+    uint32_t version;                   // MV_FAT_VERSION
+    uint32_t aerokernel;                // MV_AEROKERNEL_VERSION of the core
+    int64_t core;                       // distance to the core, an ELF file
+    uint64_t core_size;                 // bytes
+    uint32_t core_crc32;                // as zlib computes it
+    uint32_t kind;                      // MV_FAT_LINKED, MV_FAT_PACKED
+    char release[MV_FAT_RELEASE_BYTES]; // of Multiverse, terminated
+    int64_t code; // distance to the first function, or to struct mv_fat_packed
+} __attribute__((packed, aligned(4)));
+
+// What multiverse pack appends to a file begins with this. It fills in the second half, of which
+// the file can be made again as it was.
+struct mv_fat_packed {
+    uint64_t entry;          // offsets in what is appended: the new entry point,
+    uint64_t note, note_end; // and the note
+    int64_t original_entry;  // distance to the entry point that the file had
+    uint64_t original_size;  // bytes of the file
+    uint64_t original_phoff; // e_phoff and e_phnum
+    uint64_t original_phnum;
+};
+
+// What the core, entered with a pointer to this in RDI (Linux enters it with 0 there), needs to
+// make an HRT of the process that has mapped it. The call returns 0 in the HRT, or natively a
+// negative errno, with nothing changed but the image and the region, which the caller unmaps.
+struct mv_adoption {
+    uint64_t rsp;     // the core's own: where to return to
+    uint32_t version; // MV_FAT_VERSION
+    uint32_t argc;    // of the program, with its vectors
+    char **argv, **envp;
+    uint64_t image, image_size;   // where the core is mapped; 0 when it has moved away
+    uint64_t region, region_size; // what it has reserved; 0: nothing yet
+    char what[64];                // of an error: what failed
+};
+#endif
+
+#endif

@@ -1,0 +1,1 @@
+"""Fat binaries: ordinary executables that also carry the core (docs/toolchain.md)."""

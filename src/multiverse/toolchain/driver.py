@@ -1,0 +1,85 @@
+"""The compiler driver: a compiler that puts the core into the executables that it links.
+
+Nothing of the command line is understood here. The compiler itself says, with ``-###``, whether it
+would link an executable; then one more object is given to its linker. In every other case the
+compiler is executed with the arguments as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from typing import NoReturn
+
+from multiverse.core import EXIT_FAILURE, core_path
+
+LINKERS = ("collect2", "ld", "ld.bfd", "ld.gold", "ld.lld", "lld", "ld64.lld", "mold", "ld.mold")
+# What a C library starts executables with; links with -nostartfiles or -nostdlib have none.
+START_FILES = ("crt1.o", "Scrt1.o", "gcrt1.o", "rcrt1.o", "grcrt1.o")
+EMULATION = "elf_x86_64"
+
+
+def linked_object() -> str:
+    """The object that makes an executable a fat binary."""
+    return str(core_path().with_name("fat-linked.o"))
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return []
+
+
+def links_executable(plan: str) -> bool:
+    """Does a compiler's plan (what -### prints) end in an executable that can be a fat binary?
+
+    That is one for x86-64 which the C library starts.
+    """
+    for line in plan.splitlines():
+        words = _words(line)
+        if not words or os.path.basename(words[0]) not in LINKERS:
+            continue
+        fits = EMULATION in words if "-m" in words else True
+        return fits and any(os.path.basename(word) in START_FILES for word in words)
+    return False
+
+
+def command(compiler: list[str], arguments: list[str]) -> list[str]:
+    """What to execute. Raises OSError if the compiler cannot be started."""
+    asked = subprocess.run(
+        [*compiler, "-###", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    if links_executable(asked.stderr.decode(errors="surrogateescape")):
+        return [*compiler, *arguments, "-Xlinker", linked_object()]
+    return [*compiler, *arguments]
+
+
+def compile_with(variable: str, default: str, name: str, arguments: list[str]) -> NoReturn:
+    """Become the compiler that the environment variable names."""
+    compiler = _words(os.environ.get(variable, "")) or [default]
+    try:
+        words = command(compiler, arguments)
+        os.execvp(words[0], words)
+    except OSError as error:
+        print(
+            f"multiverse: {name}: {compiler[0]}: {error.strerror}; set {variable} to a compiler",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_FAILURE)
+
+
+def cc() -> NoReturn:
+    """The command multiverse-cc."""
+    compile_with("MULTIVERSE_CC", "cc", "cc", sys.argv[1:])
+
+
+def cxx() -> NoReturn:
+    """The command multiverse-c++."""
+    compile_with("MULTIVERSE_CXX", "c++", "c++", sys.argv[1:])

@@ -1,0 +1,161 @@
+"""What a fat binary carries (core/abi/fat.h), and taking it out again."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from multiverse.toolchain.elf import PAGE, Executable, Refused
+
+VERSION = 1  # MV_FAT_VERSION
+OWNER = b"Multiverse\0"
+NOTE_TYPE = 1
+LINKED, PACKED = 0, 1
+NOTE_HEAD = struct.Struct("<III")
+NOTE = struct.Struct("<IIqQII16sq")  # struct mv_fat_note
+CORE_FIELD, CODE_FIELD = 8, 48  # offsets in it of what distances are counted from
+PACKED_HEAD = struct.Struct("<QQQqQQQ")  # struct mv_fat_packed
+# endbr64; ret: a function that does nothing, where branches have to arrive at a mark, too.
+RETURN = bytes.fromhex("f30f1efac3")
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What is in a fat binary; offsets and sizes in bytes of the file."""
+
+    kind: str  # "linked" or "packed"
+    abi_version: int
+    aerokernel_version: int
+    release: str
+    note_offset: int
+    note_size: int
+    core_offset: int
+    core_size: int
+    core_crc32: int
+    code_offset: int
+    intact: bool  # the core's bytes are what the note says
+
+    @property
+    def current(self) -> bool:
+        """Made for the interface that this installation knows."""
+        return self.abi_version == VERSION
+
+
+def _align4(size: int) -> int:
+    return (size + 3) & ~3
+
+
+def _find_note(executable: Executable) -> tuple[int, int, int] | None:
+    """File offset of the note, its size, and its description's virtual address."""
+    content = executable.content
+    for segment in executable.segments:
+        if segment.p_type != "PT_NOTE":
+            continue
+        at, end = segment.p_offset, segment.p_offset + segment.p_filesz
+        while at + NOTE_HEAD.size <= end:
+            name_size, size, kind = NOTE_HEAD.unpack_from(content, at)
+            name = at + NOTE_HEAD.size
+            description = name + _align4(name_size)
+            if description + size > end:
+                break
+            if content[name : name + name_size] == OWNER and kind == NOTE_TYPE:
+                address = segment.p_vaddr + description - segment.p_offset
+                return at, description + _align4(size) - at, address
+            at = description + _align4(size)
+    return None
+
+
+def carried(executable: Executable) -> Carried | None:
+    """What the executable carries, or None. Raises Refused if its note makes no sense."""
+    found = _find_note(executable)
+    if not found:
+        return None
+    at, size, address = found
+    description = executable.offset_of(address, NOTE.size)
+    if description is None or size < NOTE_HEAD.size + _align4(len(OWNER)) + NOTE.size:
+        raise Refused("its note is damaged; build it again")
+    abi, aerokernel, core, core_size, crc32, kind, release, code = NOTE.unpack_from(
+        executable.content, description
+    )
+    core_offset = executable.offset_of(address + CORE_FIELD + core, core_size)
+    code_offset = executable.offset_of(address + CODE_FIELD + code, len(RETURN))
+    if core_offset is None or code_offset is None or kind not in (LINKED, PACKED):
+        raise Refused("its note is damaged; build it again")
+    content = executable.content[core_offset : core_offset + core_size]
+    return Carried(
+        kind="packed" if kind == PACKED else "linked",
+        abi_version=abi,
+        aerokernel_version=aerokernel,
+        release=release.split(b"\0")[0].decode(errors="replace"),
+        note_offset=at,
+        note_size=size,
+        core_offset=core_offset,
+        core_size=core_size,
+        core_crc32=crc32,
+        code_offset=code_offset,
+        intact=zlib.crc32(content) == crc32,
+    )
+
+
+def strip(executable: Executable) -> bytes:
+    """The executable without what it carries.
+
+    A packed one becomes, byte for byte, what was packed. In a linked one the linker has put other
+    things behind the core: the core's bytes and the note go, the code does nothing any more.
+    Raises Refused if it carries nothing.
+    """
+    what = carried(executable)
+    if what is None:
+        raise Refused("carries nothing of Multiverse; nothing to take out")
+    if not what.current:
+        raise Refused(
+            f"made for interface {what.abi_version}, this is {VERSION}; build it again without"
+        )
+    return _unpack(executable, what) if what.kind == "packed" else _blank(executable, what)
+
+
+def _unpack(executable: Executable, what: Carried) -> bytes:
+    head = executable.content[what.code_offset : what.code_offset + PACKED_HEAD.size]
+    if len(head) < PACKED_HEAD.size:
+        raise Refused("truncated; build it again")
+    *_, original_entry, size, phoff, phnum = PACKED_HEAD.unpack(head)
+    base = next(
+        load.p_vaddr - load.p_offset
+        for load in executable.loads
+        if load.p_offset <= what.code_offset < load.p_offset + load.p_filesz
+    )
+    entry = base + what.code_offset + 24 + original_entry
+    if not (size <= what.code_offset and 0 <= entry < 1 << 64 and phnum < 1 << 16):
+        raise Refused("what pack has written down is damaged; build it again")
+    header = executable.build_header(e_entry=entry, e_phoff=phoff, e_phnum=phnum)
+    return header + executable.content[len(header) : size]
+
+
+def _blank(executable: Executable, what: Carried) -> bytes:
+    content = bytearray(executable.content)
+    core_end = what.core_offset + what.core_size
+    content[what.core_offset : core_end] = bytes(what.core_size)
+    # A note that says nothing, of nobody: notes of others may follow.
+    size = what.note_size - NOTE_HEAD.size
+    note = NOTE_HEAD.pack(0, size, 0) + bytes(size)
+    content[what.note_offset : what.note_offset + what.note_size] = note
+    content[what.code_offset : what.code_offset + len(RETURN)] = RETURN
+    return bytes(content)
+
+
+def holes(content: bytes) -> list[tuple[int, bytes]]:
+    """The content as (offset, bytes) without pages of zeros, for a sparse file."""
+    parts: list[tuple[int, bytes]] = []
+    begin: int | None = None
+    zero = bytes(PAGE)
+    for at in range(0, len(content), PAGE):
+        empty = content[at : at + PAGE] == zero
+        if empty and begin is not None:
+            parts.append((begin, content[begin:at]))
+            begin = None
+        elif not empty and begin is None:
+            begin = at
+    if begin is not None:
+        parts.append((begin, content[begin:]))
+    return parts
