@@ -17,6 +17,8 @@
 #define MV_FAT_LINKED 0 // from .preinit_array: multiverse cc
 #define MV_FAT_PACKED 1 // from the entry point: multiverse pack
 
+#define MV_FAT_MAGIC "MVPACKED"
+
 // Offset into struct mv_adoption, for assembly; adopt.c checks it.
 #define MV_ADOPTION_RSP 0
 
@@ -36,15 +38,16 @@ struct mv_fat_note {
     int64_t code; // distance to the first function, or to struct mv_fat_packed
 } __attribute__((packed, aligned(4)));
 
-// What multiverse pack appends to a file begins with this. It fills in the second half, of which
-// the file can be made again as it was.
+// What multiverse pack appends to a file begins with this, and is a segment of its own. It fills in
+// what is 0 as it is built; the file is made again as it was from that.
 struct mv_fat_packed {
-    uint64_t entry;          // offsets in what is appended: the new entry point,
-    uint64_t note, note_end; // and the note
-    int64_t original_entry;  // distance to the entry point that the file had
-    uint64_t original_size;  // bytes of the file
-    uint64_t original_phoff; // e_phoff and e_phnum
-    uint64_t original_phnum;
+    char magic[8];            // MV_FAT_MAGIC
+    uint64_t entry;           // offsets in what is appended: the new entry point,
+    uint64_t note, note_end;  // and the note, which is its end
+    int64_t original_entry;   // distance to the entry point that the file had
+    uint64_t original_size;   // bytes of the file
+    uint64_t original_crc32;  // of all of it
+    uint64_t original_header; // offset in the file: its ELF header, then its program headers
 };
 
 // What the core, entered with a pointer to this in RDI (Linux enters it with 0 there), needs to
@@ -57,7 +60,7 @@ struct mv_adoption {
     char **argv, **envp;
     uint64_t image, image_size;   // where the core is mapped; 0 when it has moved away
     uint64_t region, region_size; // what it has reserved; 0: nothing yet
-    char what[64];                // of an error: what failed
+    char what[128];               // of an error: what failed, and why
 };
 #endif
 

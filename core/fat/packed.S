@@ -2,10 +2,13 @@
 // registers are as Linux or the dynamic linker leaves them; RDX and the stack have a meaning.
 
 
+#include "abi/fat.h"
+
     .section .packed, "ax", @progbits
     .globl mv_fat_code
     .hidden mv_fat_code
 mv_fat_code:                    // struct mv_fat_packed
+    .ascii MV_FAT_MAGIC
     .quad entry - mv_fat_code
     .quad mv_fat_note_begin - mv_fat_code
     .quad mv_fat_note_end - mv_fat_code

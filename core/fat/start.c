@@ -166,34 +166,44 @@ static int map_core(struct mv_adoption *adoption, uint64_t *entry)
     return 0;
 }
 
-// Call the core. Returns 0 in the HRT, or natively a negative errno with *adoption telling what.
+// Call the core. Returns 0 in the HRT, or natively a negative errno with adoption->what.
 static int become_hrt(struct mv_adoption *adoption)
 {
     uint64_t entry;
-    const char *failed = "mapping the core";
     int err = map_core(adoption, &entry);
-    if (!err) {
-        failed = NULL;
+    if (!err)
         err = ((int (*)(struct mv_adoption *))entry)(adoption);
-    }
     if (!err)
         return 0;
     if (adoption->image_size)
         sys2(__NR_munmap, adoption->image, adoption->image_size);
     if (adoption->region_size)
         sys2(__NR_munmap, adoption->region, adoption->region_size);
-    for (unsigned i = 0; failed && (adoption->what[i] = failed[i]); i++)
-        ;
     return err;
+}
+
+// Why the core that the file carries cannot be used, or NULL.
+static const char *unusable(void)
+{
+    if (mv_fat_note.version != MV_FAT_VERSION)
+        return "the core that the file carries is of another version";
+    if (mv_fat_note.core_size != MV_CORE_SIZE || mv_fat_note.core_crc32 != MV_CORE_CRC32 ||
+        crc32(mv_fat_core, MV_CORE_SIZE) != MV_CORE_CRC32)
+        return "the core that the file carries is damaged";
+    return NULL;
+}
+
+static bool is_hosted(void)
+{
+    return sys1(MV_NR_AEROKERNEL, MV_AEROKERNEL_HOSTED) != -ENOSYS;
 }
 
 __attribute__((visibility("hidden"))) void mv_fat_start(int argc, char **argv, char **envp);
 
 void mv_fat_start(int argc, char **argv, char **envp)
 {
-    const char *value = variable(envp, "MULTIVERSE");
     const char *program = argc > 0 ? argv[0] : NULL;
-    enum mode mode = mode_of(value);
+    enum mode mode = mode_of(variable(envp, "MULTIVERSE"));
     // A set-user-ID program listens to nobody's environment, and has rights that are not for us.
     if (auxiliary(envp, AT_SECURE) || mode == MODE_OFF)
         return;
@@ -201,43 +211,37 @@ void mv_fat_start(int argc, char **argv, char **envp)
         tell(program, "MULTIVERSE is neither auto, off nor require", 0, "set it right or unset it");
         sys_exit_group(EXIT_FAILURE);
     }
+    // Before the other question: where there is no device, a system call that Linux does not know
+    // could be one call more than a sandbox forgives.
     long fd = sys3(__NR_openat, AT_FDCWD, "/dev/kvm", O_RDWR | O_CLOEXEC);
     if (fd < 0) {
-        if (mode == MODE_AUTO)
-            return;
-        // An HRT may lack the device by now, in which it runs.
-        if (sys1(MV_NR_AEROKERNEL, MV_AEROKERNEL_HOSTED) != -ENOSYS)
+        if (mode == MODE_AUTO || is_hosted())
             return;
         tell(program, "/dev/kvm", (int)fd, "see multiverse doctor");
         sys_exit_group(EXIT_FAILURE);
     }
     sys1(__NR_close, fd);
-    if (sys1(MV_NR_AEROKERNEL, MV_AEROKERNEL_HOSTED) != -ENOSYS)
+    if (is_hosted())
         return;
-
-    const char *what = NULL;
-    if (mv_fat_note.version != MV_FAT_VERSION)
-        what = "the core that the file carries is of another version";
-    else if (mv_fat_note.core_size != MV_CORE_SIZE || mv_fat_note.core_crc32 != MV_CORE_CRC32 ||
-             crc32(mv_fat_core, MV_CORE_SIZE) != MV_CORE_CRC32)
-        what = "the core that the file carries is damaged";
-    if (what) {
-        tell(program, what, 0,
-             mode == MODE_REQUIRE ? "build the file again"
-                                  : "build the file again; running natively");
-        if (mode == MODE_REQUIRE)
+    const char *why = unusable();
+    if (why) {
+        bool required = mode == MODE_REQUIRE;
+        tell(program, why, 0,
+             required ? "build the file again" : "build the file again; running natively");
+        if (required)
             sys_exit_group(EXIT_FAILURE);
         return;
     }
+    static const char mapping[] = "mapping the core";
     struct mv_adoption adoption;
     adoption.version = MV_FAT_VERSION;
     adoption.argc = (uint32_t)argc;
     adoption.argv = argv;
     adoption.envp = envp;
     adoption.image_size = adoption.region_size = 0;
-    int err = become_hrt(&adoption);
-    if (err && mode == MODE_REQUIRE) {
-        tell(program, adoption.what, err, "see multiverse doctor");
+    copy((uint64_t)adoption.what, mapping, sizeof(mapping)); // unless the core says otherwise
+    if (become_hrt(&adoption) && mode == MODE_REQUIRE) {
+        tell(program, adoption.what, 0, "see multiverse doctor");
         sys_exit_group(EXIT_FAILURE);
     }
 }

@@ -24,7 +24,7 @@ struct pushed {
 
 void mv_adopt_refuse(struct mv_adoption *adoption, const char *what, int err)
 {
-    mv_format(adoption->what, sizeof(adoption->what), "%s", what);
+    mv_format(adoption->what, sizeof(adoption->what), "%s: %s", what, mv_strerror(err));
     mv_adopt_return(adoption, err);
 }
 

@@ -199,7 +199,7 @@ def run_observed(
     pid = os.fork()
     if pid == 0:
         restore_signals()
-        os.execve(core, [core, ",".join(config), path, *argv], program_environment())
+        os.execve(core, [core, ",".join(config), path, *argv], program_environment(config))
     status = _wait(pid)
     if stats is not None:
         counters = read_stats(maps["stats"])

@@ -40,18 +40,20 @@ def find_program(name: str) -> str:
     fail(EXIT_NOT_FOUND, f"{name}: not found; check the name and PATH")
 
 
-def program_environment() -> dict[bytes, bytes]:
+def program_environment(config: list[str]) -> dict[bytes, bytes]:
     """The environment that Multiverse itself was started with.
 
-    CPython may have added LC_CTYPE to it (PEP 538); the kernel still has the original.
+    CPython may have added LC_CTYPE to it (PEP 538); the kernel still has the original. A fat
+    binary that shall run natively has to be told so.
     """
+    native = {b"MULTIVERSE": b"off"} if "hvm=off" in config else {}
     try:
         with open("/proc/self/environ", "rb") as file:
             original = file.read()
     except OSError:
-        return dict(os.environb)
+        return {**os.environb, **native}
     pairs = (entry.partition(b"=") for entry in original.split(b"\0") if b"=" in entry)
-    return {key: value for key, _, value in pairs}
+    return {key: value for key, _, value in pairs} | native
 
 
 def restore_signals() -> None:
@@ -64,7 +66,7 @@ def exec_core(config: list[str], path: str, argv: list[str]) -> NoReturn:
     """Become the core. Raises OSError if that is impossible."""
     restore_signals()
     core = str(core_path())
-    os.execve(core, [core, ",".join(config), path, *argv], program_environment())
+    os.execve(core, [core, ",".join(config), path, *argv], program_environment(config))
 
 
 def cpu_mask(context: click.Context, parameter: click.Parameter, value: str | None) -> int:

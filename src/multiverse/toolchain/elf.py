@@ -6,8 +6,11 @@ import io
 from typing import Any
 
 from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
+# What else pyelftools raises where headers lead nowhere.
+PARSER_ERRORS = (ValueError, KeyError, AttributeError, TypeError, OverflowError)
 PAGE = 4096
 ELF_HEADER_BYTES = 64
 PHDR_BYTES = 56
@@ -39,10 +42,12 @@ class Executable:
             table_end = self.header.e_phoff + self.header.e_phnum * PHDR_BYTES
             if self.header.e_phentsize != PHDR_BYTES or table_end > len(content):
                 raise Refused("its program headers are damaged; build it again")
-            self.segments: list[Any] = [segment.header for segment in self.elf.iter_segments()]
-        except ELFError as error:
-            raise Refused(f"damaged ({error}); build it again") from error
-        except (ValueError, KeyError, AttributeError, TypeError, UnicodeDecodeError) as error:
+            table = content[self.header.e_phoff : table_end]
+            parse = self.elf.structs.Elf_Phdr.parse
+            self.segments: list[Any] = [
+                parse(table[at : at + PHDR_BYTES]) for at in range(0, len(table), PHDR_BYTES)
+            ]
+        except (ELFError, ConstructError, *PARSER_ERRORS) as error:
             raise Refused("its headers are damaged; build it again") from error
         for segment in self.segments:
             if segment.p_offset + segment.p_filesz > len(content):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
-from multiverse.toolchain.elf import PAGE, Executable, Refused
+from multiverse.toolchain.elf import ELF_HEADER_BYTES, PAGE, PHDR_BYTES, Executable, Refused
 
 VERSION = 1  # MV_FAT_VERSION
 OWNER = b"Multiverse\0"
@@ -15,7 +16,8 @@ LINKED, PACKED = 0, 1
 NOTE_HEAD = struct.Struct("<III")
 NOTE = struct.Struct("<IIqQII16sq")  # struct mv_fat_note
 CORE_FIELD, CODE_FIELD = 8, 48  # offsets in it of what distances are counted from
-PACKED_HEAD = struct.Struct("<QQQqQQQ")  # struct mv_fat_packed
+PACKED_HEAD = struct.Struct("<8sQQQqQQQ")  # struct mv_fat_packed
+PACKED_MAGIC = b"MVPACKED"
 # endbr64; ret: a function that does nothing, where branches have to arrive at a mark, too.
 RETURN = bytes.fromhex("f30f1efac3")
 
@@ -48,21 +50,35 @@ def _align4(size: int) -> int:
 
 def _find_note(executable: Executable) -> tuple[int, int, int] | None:
     """File offset of the note, its size, and its description's virtual address."""
-    content = executable.content
     for segment in executable.segments:
-        if segment.p_type != "PT_NOTE":
-            continue
-        at, end = segment.p_offset, segment.p_offset + segment.p_filesz
-        while at + NOTE_HEAD.size <= end:
-            name_size, size, kind = NOTE_HEAD.unpack_from(content, at)
-            name = at + NOTE_HEAD.size
-            description = name + _align4(name_size)
-            if description + size > end:
-                break
-            if content[name : name + name_size] == OWNER and kind == NOTE_TYPE:
-                address = segment.p_vaddr + description - segment.p_offset
-                return at, description + _align4(size) - at, address
-            at = description + _align4(size)
+        if segment.p_type == "PT_NOTE":
+            found = _note_in(executable, segment, segment.p_offset, segment.p_filesz)
+            if found:
+                return found
+    # What pack appends may have no program header for its note, but is a segment itself.
+    for segment in executable.loads:
+        head = executable.content[segment.p_offset : segment.p_offset + PACKED_HEAD.size]
+        if head.startswith(PACKED_MAGIC) and len(head) == PACKED_HEAD.size:
+            _, _, note, note_end, *_ = PACKED_HEAD.unpack(head)
+            if note < note_end <= segment.p_filesz:
+                return _note_in(executable, segment, segment.p_offset + note, note_end - note)
+    return None
+
+
+def _note_in(
+    executable: Executable, segment: Any, at: int, size: int
+) -> tuple[int, int, int] | None:
+    content, end = executable.content, at + size
+    while at + NOTE_HEAD.size <= end:
+        name_size, size, kind = NOTE_HEAD.unpack_from(content, at)
+        name = at + NOTE_HEAD.size
+        description = name + _align4(name_size)
+        if description + size > end:
+            break
+        if content[name : name + name_size] == OWNER and kind == NOTE_TYPE:
+            address = segment.p_vaddr + description - segment.p_offset
+            return at, description + _align4(size) - at, address
+        at = description + _align4(size)
     return None
 
 
@@ -116,20 +132,22 @@ def strip(executable: Executable) -> bytes:
 
 
 def _unpack(executable: Executable, what: Carried) -> bytes:
-    head = executable.content[what.code_offset : what.code_offset + PACKED_HEAD.size]
+    content = executable.content
+    head = content[what.code_offset : what.code_offset + PACKED_HEAD.size]
     if len(head) < PACKED_HEAD.size:
-        raise Refused("truncated; build it again")
-    *_, original_entry, size, phoff, phnum = PACKED_HEAD.unpack(head)
-    base = next(
-        load.p_vaddr - load.p_offset
-        for load in executable.loads
-        if load.p_offset <= what.code_offset < load.p_offset + load.p_filesz
-    )
-    entry = base + what.code_offset + 24 + original_entry
-    if not (size <= what.code_offset and 0 <= entry < 1 << 64 and phnum < 1 << 16):
-        raise Refused("what pack has written down is damaged; build it again")
-    header = executable.build_header(e_entry=entry, e_phoff=phoff, e_phnum=phnum)
-    return header + executable.content[len(header) : size]
+        raise Refused("truncated; pack it again")
+    *_, size, crc32, at = PACKED_HEAD.unpack(head)
+    header = content[at : at + ELF_HEADER_BYTES]
+    original = b""
+    if size <= what.code_offset and len(header) == ELF_HEADER_BYTES:
+        (phoff,) = struct.unpack_from("<Q", header, 32)
+        (phnum,) = struct.unpack_from("<H", header, 56)
+        table = content[at + ELF_HEADER_BYTES :][: phnum * PHDR_BYTES]
+        rest = content[ELF_HEADER_BYTES:phoff], content[phoff + len(table) : size]
+        original = b"".join((header, rest[0], table, rest[1]))
+    if zlib.crc32(original) != crc32:
+        raise Refused("has been changed since it was packed; pack the original again")
+    return original
 
 
 def _blank(executable: Executable, what: Carried) -> bytes:
