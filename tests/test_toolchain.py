@@ -122,23 +122,30 @@ def test_cxx(kind: str, tmp_path: Path, facts: dict[str, str]) -> None:
     assert outcome.status == 4
 
 
+def with_library(driver: str, directory: Path) -> Path:
+    words = ["-shared", "-fPIC", str(SOURCES / "library.c"), "-lm"]
+    library = build(CC, directory / "libl.so", *words)
+    assert multiverse("inspect", str(library)).returncode == 1
+    words = ["-DWITH_LIBRARY", str(SOURCES / "program.c"), f"-L{directory}", "-ll"]
+    return build(driver, directory / "program", *words, f"-Wl,-rpath,{directory}")
+
+
 def test_shared_library(tmp_path: Path, facts: dict[str, str]) -> None:
     """Constructors of libraries run once; the library itself is the compiler's."""
-    library = build(CC, tmp_path / "libl.so", "-shared", "-fPIC", str(SOURCES / "library.c"))
-    assert multiverse("inspect", str(library)).returncode == 1
-    program = build(
-        CC,
-        tmp_path / "program",
-        "-DWITH_LIBRARY",
-        str(SOURCES / "program.c"),
-        f"-L{tmp_path}",
-        "-ll",
-        f"-Wl,-rpath,{tmp_path}",
-    )
+    program = with_library(CC, tmp_path)
     assert where(program, "require") == "HRT"
     outcome = start([str(program)], "require")
     assert outcome == start([str(program)], "off")
     assert b"library 1\n" in outcome.stdout and b"library ends after 1\n" in outcome.stdout
+
+
+def test_rseq_is_forgotten(programs: Callable[[str], Path], facts: dict[str, str]) -> None:
+    """An HRT has no restartable sequences, so the C library must not believe that it has."""
+    if start([str(programs("pie")), "rseq"], "off").stdout[:10] != b"registered":
+        pytest.skip("the C library or Linux has no restartable sequences")
+    for kind in KINDS:
+        outcome = start([str(programs(kind)), "rseq"], "require")
+        assert (outcome.status, outcome.stdout) == (0, b"forgotten\nprogram ends\n")
 
 
 def test_started_by_the_dynamic_linker(
@@ -432,7 +439,17 @@ def test_passed_through(arguments: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["response file", "object", "stdin", "-s", "-flto", "-Wl,--gc-sections", "-fuse-ld=gold"]
+    "how",
+    [
+        "response file",
+        "object",
+        "stdin",
+        "-s",
+        "-flto",
+        "-Wl,--gc-sections",
+        "-fuse-ld=gold",
+        "-fsanitize=address",
+    ],
 )
 def test_ways_to_link(how: str, tmp_path: Path, facts: dict[str, str]) -> None:
     source, target = SOURCES / "program.c", tmp_path / "out"
@@ -481,6 +498,7 @@ def test_as_subcommand(tmp_path: Path) -> None:
 MAKEFILE = """
 CC = cc
 OBJECTS = program.o library.o
+LDLIBS = -lm
 program: $(OBJECTS)
 \t$(CC) $(LDFLAGS) -o $@ $(OBJECTS) $(LDLIBS)
 """
@@ -628,6 +646,22 @@ def test_pack_real_programs(program: str, facts: dict[str, str], tmp_path: Path)
     native = start([str(target), *arguments], "off")
     assert start([str(target), *arguments], "require") == native
     assert expected in native.stdout and native.status == 0
+
+
+def test_packed_takes_over_what_libraries_have_set_up(
+    facts: dict[str, str], tmp_path: Path
+) -> None:
+    """Their constructors have run natively: handlers, masks, stacks, floating point."""
+    plain, target = with_library("cc", tmp_path), tmp_path / "packed"
+    assert multiverse("pack", str(plain), "-o", str(target)).returncode == 0
+    assert where(target, "require") == "HRT"
+    outcome = start([str(target)], "require")
+    assert outcome == start([str(target)], "off")
+    assert outcome.stdout.count(b"on its stack: 1") == 2
+    # Threads that run already cannot be taken along.
+    env = {**os.environ, "THREAD": "1"}
+    assert start([str(target), "where"], "auto", env=env).stdout.startswith(b"native")
+    one_line(start([str(target), "where"], "require", env=env), 125, "several threads")
 
 
 def test_packed_is_hosted(facts: dict[str, str], tmp_path: Path) -> None:

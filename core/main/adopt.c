@@ -68,15 +68,15 @@ static void save_extended_state(struct ros_group *group)
     group->xsave_place = XSAVE_IN_GROUP;
 }
 
-// All of it is merged when it is touched, too; so is what this misses.
-static bool merge(const struct rw_mapping *mapping, void *unused)
+// Allow the execution of code that is there, as if it had been mapped now. The rest is merged when
+// it is touched: some of it may be the reservations of a sanitizer, too large to be merged at all.
+static bool merge_code(const struct rw_mapping *mapping, void *unused)
 {
     (void)unused;
     uint64_t size = mapping->end - mapping->start;
-    bool known = mapping->readable || mapping->executable;
-    if (known && range_is_lower_half(mapping->start, size) &&
+    if (mapping->executable && range_is_lower_half(mapping->start, size) &&
         !mv_region_touches(mapping->start, size))
-        ros_space_merge_range(mapping->start, size, mapping->executable);
+        ros_space_merge_range(mapping->start, size, true);
     return false;
 }
 
@@ -124,6 +124,7 @@ void mv_adopt(void *argument)
                                       .ring = ring,
                                       .sync = sync};
     adoption->region = adoption->region_size = 0; // not the program's to unmap any more
-    rw_walk_mappings(merge, NULL);
+    rw_walk_mappings(merge_code, NULL);
+    ros_space_merge(adoption->rsp);
     mv_begin(group, begin);
 }

@@ -1,11 +1,13 @@
 // Tells what it sees of how it was started, or does what its first argument says.
 #define _GNU_SOURCE
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -78,6 +80,11 @@ int main(int argc, char **argv)
     if (strcmp(what, "where") == 0) {
         puts(hosted() ? "HRT" : "native");
         return 0;
+    }
+    if (strcmp(what, "rseq") == 0) { // as Linux leaves the C library's area that it has forgotten
+        struct rseq *area = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
+        puts((int)area->cpu_id == RSEQ_CPU_ID_UNINITIALIZED ? "forgotten" : "registered");
+        return sched_getcpu() < 0;
     }
     if (strcmp(what, "exit") == 0)
         return atoi(argv[2]);
