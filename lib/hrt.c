@@ -362,7 +362,7 @@ static void quiesce(void)
 
 static int make(const struct mv_hrt_options *o)
 {
-    if (core_request(MV_AEROKERNEL_ATTACH, MV_AEROKERNEL_VERSION, 0) != -ENOSYS) {
+    if (core_request(MV_AEROKERNEL_HOSTED, 0, 0) == 0) {
         uint16_t cs;
         __asm__("mov %%cs, %0" : "=r"(cs));
         hrt.within = true; // the whole process is an HRT

@@ -61,10 +61,8 @@ struct mv_hrt {
     unsigned threads;
     size_t stack_size;
     struct mv_attach_answer core;
-    struct region {
-        char *start;
-        size_t size;
-    } region;
+    void *region; // the core's
+    size_t region_size;
     pthread_mutex_t lock;
     pthread_cond_t freed;
     unsigned waiting;      // for a thread
@@ -81,7 +79,7 @@ void worker_begun(struct worker *worker, int err);
 // Make the fault the calling thread's last. Returns -EFAULT.
 int report_fault(const struct mv_fault *fault);
 
-// load.c: put the core at `path` into a region and attach it. Errors: negative errno, with
+// load.c: map the core at `path` and attach it. Errors: negative errno, with
 // mv_error() set.
 int load_core(struct mv_hrt *hrt, const char *path, const char *config);
 void unload_core(struct mv_hrt *hrt);

@@ -19,6 +19,10 @@
 
 #define MV_FAT_MAGIC "MVPACKED"
 
+// What lies so many bytes behind the core's entry point: a magic number and MV_FAT_VERSION.
+#define MV_CORE_MARK 16
+#define MV_CORE_MAGIC 0x45524f434553564dULL
+
 // Offset into struct mv_adoption, for assembly; adopt.c checks it.
 #define MV_ADOPTION_RSP 0
 
@@ -50,6 +54,9 @@ struct mv_fat_packed {
     uint64_t original_header; // offset in the file: its ELF header, then its program headers
 };
 
+struct mv_attach_request;
+struct mv_attach_answer;
+
 // What the core, entered with a pointer to this in RDI (Linux enters it with 0 there), needs to
 // make an HRT of the process that has mapped it. The call returns 0 in the HRT, or natively a
 // negative errno, with nothing changed but the image and the region, which the caller unmaps.
@@ -60,7 +67,10 @@ struct mv_adoption {
     char **argv, **envp;
     uint64_t image, image_size;   // where the core is mapped; 0 when it has moved away
     uint64_t region, region_size; // what it has reserved; 0: nothing yet
-    char what[128];               // of an error: what failed, and why
+    // Not NULL: make an HRT for single threads only; the process goes on natively (abi/attach.h).
+    const struct mv_attach_request *attach;
+    struct mv_attach_answer *answer;
+    char what[128]; // of an error: what failed, and why
 };
 #endif
 

@@ -117,10 +117,8 @@
 #define MV_AEROKERNEL_PREPARE 1 // start, size: translate the range by pages; 0, -EINVAL, -ENOMEM
 #define MV_AEROKERNEL_DROP 2    // start, size: all processors forget what they know of the range
 #define MV_AEROKERNEL_LEAVE 3   // a thread that has entered goes on natively; else -EINVAL
-#define MV_AEROKERNEL_NATIVE                                                                       \
-    4                          // fn, arg: call fn(arg) natively, its result is the answer's;
-                               // -EINVAL on a thread that has not entered
-#define MV_AEROKERNEL_HOSTED 5 // 0: the caller runs in an HRT
+#define MV_AEROKERNEL_NATIVE 4  // fn, arg: what fn(arg) gives natively; -EINVAL like LEAVE
+#define MV_AEROKERNEL_HOSTED 5  // 0: the caller runs in an HRT
 #define MV_AEROKERNEL_VERSION 2
 
 #ifndef __ASSEMBLER__

@@ -91,6 +91,12 @@ void mv_adopt(void *argument)
     uint64_t begin = rdtsc();
     if (adoption->version != MV_FAT_VERSION)
         refuse(adoption, "the core of another version", -EPROTONOSUPPORT);
+    if (adoption->attach) {
+        int failed = mv_attach(adoption->attach, adoption->answer, &what);
+        if (failed)
+            refuse(adoption, what, failed);
+        mv_adopt_return(adoption, 0);
+    }
     // Without effect but that Linux checks it.
     if (sys1(__NR_unshare, CLONE_VM))
         refuse(adoption, "a process with several threads", -EBUSY);

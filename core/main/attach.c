@@ -6,7 +6,6 @@
 
 #include "abi/attach.h"
 #include "base/fds.h"
-#include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
 #include "main/main.h"
@@ -69,13 +68,12 @@ static int detach(void)
     return ros_signal_detach();
 }
 
-int mv_attach(const struct mv_attach_request *request, struct mv_attach_answer *answer)
+int mv_attach(const struct mv_attach_request *request, struct mv_attach_answer *answer,
+              const char **what)
 {
     static struct mv_config config;
     struct ros_group *first;
     struct mv_costs costs;
-    mv_region = (struct mv_region){
-        .start = request->region_start, .end = request->region_end, .used = request->image_size};
     mv_config_parse(request->config, &config);
     ros.attached = true;
     ros.exe_by_kernel = true;
@@ -88,7 +86,7 @@ int mv_attach(const struct mv_attach_request *request, struct mv_attach_answer *
                 .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTORER_FLAG,
                 .restorer = request->restorer,
             };
-    int err = mv_make_hvm(&config, &first, &answer->what, &costs);
+    int err = mv_make_hvm(&config, &first, what, &costs);
     if (err) {
         if (ros.hvm.vm_fd >= 0)
             give_up_vm();

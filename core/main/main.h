@@ -88,9 +88,10 @@ struct mv_costs {
 int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const char **what,
                 struct mv_costs *costs);
 
-// Begin within a process that runs already (attach.c): open the substrate, make the VM. On the
-// caller's stack; relocated, but nothing else is set up. Returns 0 or a negative errno.
-int mv_attach(const struct mv_attach_request *request, struct mv_attach_answer *answer);
+// Make an HRT for single threads of the process (attach.c). Returns 0 or a negative errno; *what
+// says what failed.
+int mv_attach(const struct mv_attach_request *request, struct mv_attach_answer *answer,
+              const char **what);
 
 // The latency command (latency.c): samples in TSC cycles, KEY=SAMPLE,... in one or more lines a
 // key. Dies with 125 where no HRT is possible. Never returns.

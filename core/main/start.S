@@ -1,7 +1,6 @@
 // The process's first instruction, with the stack as execve(2) leaves it and all registers 0; or
 // a call from a process that is a program already (abi/fat.h), with a pointer in RDI.
 
-#include "abi/attach.h"
 #include "abi/fat.h"
 
     .text
@@ -15,10 +14,8 @@ _start:
     and $-16, %rsp
     jmp start
 
-    // What libmultiverse looks for (abi/attach.h).
-    .org _start + MV_ATTACH_OFFSET
-header:
-    .quad MV_ATTACH_MAGIC, MV_ATTACH_VERSION, mv_attach - header
+    .org _start + MV_CORE_MARK
+    .quad MV_CORE_MAGIC, MV_FAT_VERSION
 
 start:
     call mv_relocate
