@@ -47,6 +47,7 @@ stack overflow: EFAULT signal SEGV code 1 address {any} frames yes
 data: EFAULT signal SEGV code 2 address {any} frames yes
 nowhere: EFAULT signal SEGV code 1 address 10 frames yes
 and then 654321
+refused 1 stored 3
 own handler 1
 own handler afterwards 1
 no function: EINVAL

@@ -88,6 +88,8 @@ int64_t ros_sys_munmap(struct ros_group *group, uint64_t nr, struct ros_args *ar
 // True if faults are part of what the program does.
 static bool expects_faults(const struct ros_group *group)
 {
+    if (ros.attached) // native threads change mappings, too, and nobody tells us
+        return false;
     return READ_ONCE(group->sighand->action[SIGSEGV].handler) > HANDLER_IGNORE ||
            ros_space_is_attached();
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -175,6 +176,16 @@ static void fault(const char *what, void *function, uint64_t arg)
            f->signal == SIGSEGV ? f->address & 0xfff : 0, f->frames ? "yes" : "no");
 }
 
+static uint64_t protect(char *page, int prot)
+{
+    return (uint64_t)mprotect(page, 4096, prot);
+}
+
+static uint64_t store(char *page)
+{
+    return (uint64_t)(*page = 3);
+}
+
 static void faults(const char *core)
 {
     static uint64_t data[2];
@@ -189,6 +200,14 @@ static void faults(const char *core)
     fault("data", (void *)data, 0);
     fault("nowhere", (void *)16, 0);
     printf("and then %lu\n", call((void *)six, 6, 1UL, 2UL, 3UL, 4UL, 5UL, 6UL));
+    // What one side forbids the other one may allow again.
+    char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    call((void *)protect, 2, (uint64_t)page, (uint64_t)PROT_READ);
+    uint64_t refused =
+        (uint64_t)mv_hrt_call(hrt, NULL, (void *)store, 1, (uint64_t[]){(uint64_t)page});
+    protect(page, PROT_READ | PROT_WRITE);
+    printf("refused %d stored %lu\n", (int)refused == -EFAULT,
+           call((void *)store, 1, (uint64_t)page));
     // The process's own handler has what native threads do.
     uint64_t value = 24;
     __asm__ volatile("mov (%%rax), %%rax" : "+a"(value));
