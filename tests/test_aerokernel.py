@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Outcome, multiverse
+from conftest import HRT, Outcome, multiverse
 
 from multiverse import aerokernel as library
 
@@ -32,7 +32,7 @@ EXAMPLE = "../../examples/privileged/privileged"
 
 def compile_all(guest: Callable[..., str]) -> dict[str, str]:
     """Compile the programs that use the interface. Returns their paths by their names."""
-    names = {name: f"../guests_aerokernel/{name}" for name in (*PARTS, "absent")}
+    names = {name: f"../guests_aerokernel/{name}" for name in (*PARTS, "absent", "limit")}
     names["privileged"] = EXAMPLE
     return {
         name: guest(source, *library.cflags(), libraries=library.libs())
@@ -54,6 +54,24 @@ def test_interface(
     done = hrt([program(name)], config=f"require=1,channel={channel}")
     assert done.stdout.decode().splitlines() == PARTS[name]
     assert (done.status, done.stderr) == (0, STDERR.get(name, b""))
+
+
+@pytest.mark.parametrize(("limit", "order", "mib"), [(160, 8, 159), (5, 0, 3), (1, 0, 0)])
+def test_memory_limit(
+    limit: int, order: int, mib: int, program: Callable[[str], str], hrt: Callable[..., Outcome]
+) -> None:
+    """What there is below the limit is given, but for the allocator's own bookkeeping."""
+    done = hrt([program("limit"), str(order)], config=f"{HRT},hrtmemory={limit}")
+    if limit < 2:  # not even the data of a virtual CPU
+        assert b"ak_attach() == 0" in done.stdout and done.status != 0
+        return
+    given = int(done.stdout.split()[0])
+    assert mib * 0.9 <= given <= limit and done.status == 0
+
+
+def test_memory_limit_option() -> None:
+    done = multiverse("run", "--hrt-memory=much", "/bin/true")
+    assert done.returncode == 2 and "'much' is not a size" in done.stderr
 
 
 def test_natively_there_is_none(program: Callable[[str], str], hrt: Callable[..., Outcome]) -> None:

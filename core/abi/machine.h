@@ -10,7 +10,8 @@ struct mv_machine {
         uint64_t root, memory, memory_size; // physical: root table; memory that tables are made of
         uint64_t view;                      // virtual: where that memory is seen
     } tables;
-    uint32_t cpus; // virtual CPUs that have been made
+    uint32_t cpus;         // virtual CPUs that have been made
+    uint64_t memory_limit; // bytes that the AeroKernel may take for its allocators; 0: no limit
 };
 
 #endif

@@ -17,8 +17,22 @@ enum { STDERR = 2 };
 
 const struct mv_machine *ak_machine = &((const struct mv_control *)AK_CONTROL_PAGE)->machine;
 
+// Of the HRT's share of memory, where it has one, what an arena can have; 0: nothing.
+static uint64_t next_arena(void)
+{
+    static uint64_t taken; // with the allocator's lock held
+    uint64_t limit = ak_machine->memory_limit, bytes = AK_ARENA_BYTES;
+    if (limit)
+        bytes = MIN(bytes, ALIGN_DOWN(limit - MIN(taken, limit), LEAF_SIZE));
+    taken += bytes;
+    return bytes;
+}
+
 bool ak_platform_memory(uint64_t *start, uint64_t *size)
 {
+    uint64_t bytes = next_arena();
+    if (!bytes)
+        return false;
     uint64_t at = sys_mmap(0, 2 * AK_ARENA_BYTES, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (sys_failed(at))
@@ -26,11 +40,11 @@ bool ak_platform_memory(uint64_t *start, uint64_t *size)
     uint64_t base = ALIGN_UP(at, AK_ARENA_BYTES);
     if (base > at)
         sys2(__NR_munmap, at, base - at);
-    if (base < at + AK_ARENA_BYTES)
-        sys2(__NR_munmap, base + AK_ARENA_BYTES, at + AK_ARENA_BYTES - base);
-    sys3(__NR_madvise, base, AK_ARENA_BYTES, MADV_HUGEPAGE);
+    if (base + bytes < at + 2 * AK_ARENA_BYTES)
+        sys2(__NR_munmap, base + bytes, at + 2 * AK_ARENA_BYTES - base - bytes);
+    sys3(__NR_madvise, base, bytes, MADV_HUGEPAGE);
     *start = base;
-    *size = AK_ARENA_BYTES;
+    *size = bytes;
     return true;
 }
 

@@ -120,6 +120,8 @@ void mv_config_parse(const char *text, struct mv_config *ret)
             ret->channel.pollers = number(key, value, value_len);
         else if (strcmp(key, "roscpus") == 0)
             ret->channel.ros_cpus = cpu_mask(key, value, value_len);
+        else if (strcmp(key, "hrtmemory") == 0)
+            ret->hrt_memory = number(key, value, value_len);
         else if (strcmp(key, "hrtcpus") == 0)
             ret->hrt_cpus = cpu_mask(key, value, value_len);
         else if (len)

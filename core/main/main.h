@@ -23,6 +23,7 @@ struct mv_config {
     int debug_fd, debug_socket;        // debug=FD, debugsocket=FD: shared with a debugger; -1: none
     struct ros_channel_config channel; // channel=auto|sync|async, pollers=N, roscpus=0xMASK
     struct ros_cpus hrt_cpus;          // hrtcpus=0xMASK; empty: as inherited
+    unsigned hrt_memory; // hrtmemory=MIB: for the AeroKernel's allocators; 0: no limit
     // crash=off|raw|DESTINATION, python=PATH (docs/crash-reports.md); empty: off, and none.
     char crash[MV_TEXT_BYTES], python[MV_TEXT_BYTES];
 };

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import NoReturn
 
 import click
 
 from multiverse.cli.ending import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, terminable
+from multiverse.cli.values import memory_size
 from multiverse.core import EXIT_USAGE
 from multiverse.native import build as builder
 from multiverse.native import run as runner
 from multiverse.native.report import describe
 
-UNITS = {"": 1, "M": 1, "G": 1024}
 EXIT_BROKEN_PIPE = 128 + 13
 
 
@@ -22,15 +21,6 @@ def fail(command: str, status: int, message: str) -> NoReturn:
     """End with one line on stderr."""
     click.echo(f"multiverse: kernel {command}: {message}", err=True)
     sys.exit(status)
-
-
-def memory_size(context: click.Context, parameter: click.Parameter, value: str) -> int:
-    """A size such as 256M or 2G, in MiB."""
-    found = re.fullmatch(r"(\d{1,7})([MG]?)", value)
-    mib = int(found[1]) * UNITS[found[2]] if found else 0
-    if not 8 <= mib <= 1 << 20:
-        raise click.BadParameter(f"{value!r} is not a size from 8M to 1024G")
-    return mib
 
 
 @click.group()

@@ -10,9 +10,8 @@ from typing import NoReturn
 
 import click
 
+from multiverse.cli.values import cpu_mask, memory_size
 from multiverse.core import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, core_path
-
-CPUS_MAX = 1024
 
 
 def fail(status: int, message: str) -> NoReturn:
@@ -67,20 +66,6 @@ def exec_core(config: list[str], path: str, argv: list[str]) -> NoReturn:
     restore_signals()
     core = str(core_path())
     os.execve(core, [core, ",".join(config), path, *argv], program_environment(config))
-
-
-def cpu_mask(context: click.Context, parameter: click.Parameter, value: str | None) -> int:
-    """CPUs as taskset and the kernel write them, turned into a mask; 0 if none are given."""
-    mask = 0
-    for part in value.split(",") if value is not None else ():
-        first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise click.BadParameter(f"{value!r} is not a list of CPUs such as 0,2-3")
-        low, high = int(first), int(last if dash else first)
-        if low > high or high >= CPUS_MAX:
-            raise click.BadParameter(f"{part!r} is not a range of CPUs below {CPUS_MAX}")
-        mask |= (1 << (high + 1)) - (1 << low)
-    return mask
 
 
 def encode_value(text: str) -> str:
@@ -163,6 +148,12 @@ class RunCommand(click.Command):
 @click.option("--pollers", type=click.IntRange(1, 16), help="most poller threads at a time")
 @click.option("--ros-cpus", callback=cpu_mask, metavar="LIST", help="CPUs for pollers, as 0,2-3")
 @click.option("--hrt-cpus", callback=cpu_mask, metavar="LIST", help="CPUs for the program")
+@click.option(
+    "--hrt-memory",
+    callback=memory_size,
+    metavar="SIZE",
+    help="most memory for the AeroKernel's allocators, as 512M",
+)
 @click.option("--stats", is_flag=False, flag_value="-", metavar="[=FILE]", help="count events")
 @click.option("--trace", type=click.Path(dir_okay=False), help="record events (Perfetto's JSON)")
 @click.option(
@@ -191,6 +182,7 @@ def run(
     pollers: int | None,
     ros_cpus: int,
     hrt_cpus: int,
+    hrt_memory: int,
     stats: str | None,
     trace: str | None,
     crash_report: str,
@@ -225,6 +217,8 @@ def run(
     for key, mask in (("roscpus", ros_cpus), ("hrtcpus", hrt_cpus)):
         if mask:
             config.append(f"{key}={mask:#x}")
+    if hrt_memory:
+        config.append(f"hrtmemory={hrt_memory}")
     config += crash_config(crash_report)
     if gdb is not None:
         config += debugger_config(gdb, path)
