@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import MULTIVERSE, SLOWNESS, multiverse
+from conftest import MULTIVERSE, RING, SLOWNESS, multiverse
 from test_aerokernel import compile_all
 
 from multiverse import aerokernel as library
@@ -55,8 +55,9 @@ class Debugged:
         self.gdb = gdb
         self.program = command[0]
         self.sessions: list[subprocess.Popen[str]] = []
+        ring = f"--ring={RING or 'auto'}"
         self.process = subprocess.Popen(
-            [*MULTIVERSE, "run", "--gdb", where, *options, "--", *command],
+            [*MULTIVERSE, "run", ring, "--gdb", where, *options, "--", *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -151,7 +152,9 @@ def test_registers(debug: Callable[..., Debugged], programs: dict[str, str]) -> 
         r'printf "mxcsr=%x\n", (int)$mxcsr',
         "set var $st0 = 2.5",
         r'printf "st0=%g\n", (double)$st0',
+        "delete",
         "call nest(2, 10)",
+        "info registers cr0 cr2 cr3 cr4 efer",
         "kill",
     )
     got = values(output)
@@ -159,7 +162,10 @@ def test_registers(debug: Callable[..., Debugged], programs: dict[str, str]) -> 
     assert int(got["efer"], 16) & 0x500 == 0x500  # LMA, LME
     assert int(got["cr3"], 16) > 0
     assert (got["tls"], got["fctrl"], got["mxcsr"], got["st0"]) == ("1", "37f", "1f80", "2.5")
-    assert "= 22" in output or "stopped while in a function called from GDB" in output
+    assert "= 22" in output
+    assert [name for name in re.findall(r"^(\w+) +0x", output, re.MULTILINE)][-5:] == [
+        *("cr0", "cr2", "cr3", "cr4", "efer")
+    ], output
 
 
 def test_steps(debug: Callable[..., Debugged], programs: dict[str, str]) -> None:

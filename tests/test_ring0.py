@@ -81,7 +81,7 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         + of("test_guests", "breakpoints_and_signals")
         + ["test_privileges.py", *of("test_aerokernel", "interface", "example")]
         + of("test_gdb", "breakpoints", "registers", "steps", "threads[auto]", "signals")
-        + of("test_gdb", "aerokernel_itself")
+        + of("test_gdb", "aerokernel_itself", "children", "stops_are_not_seen")
         + of("test_accelerator", "c[basics]", "c[faults]")
         + NATIVE,
         [],
@@ -90,7 +90,11 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
     "programs": (PROGRAMS + EDGES, [], []),
     "programs, 39 bits": (guests("memory", "stale", "sparse") + PROGRAMS, ["--phys-bits=39"], []),
     "no FSGSBASE, AVX, PCID": (FEW, ["--cpu=EPYC,-fsgsbase,-avx,-avx2,-f16c,-fma,-pcid"], []),
-    "ring 3": (FEW + guests("privileged", "fault_storm"), [], ["MULTIVERSE_TEST_RING=3"]),
+    "ring 3": (
+        FEW + guests("privileged", "fault_storm") + of("test_gdb", "steps", "aerokernel_itself"),
+        [],
+        ["MULTIVERSE_TEST_RING=3"],
+    ),
 }
 
 

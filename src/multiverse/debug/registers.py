@@ -30,6 +30,7 @@ _FXSAVE |= {"fooff": (16, 4), "foseg": (20, 2), "mxcsr": (24, 4)}
 _ABRIDGED_TAG, _ST, _XMM, _XSTATE_BV, _YMM_HIGH = 4, 32, 160, 512, 576
 _BV_X87, _BV_SSE, _BV_AVX = 1, 2, 4
 _MXCSR_MASK = 0xFFFF
+_CHANGED_REGISTERS, _CHANGED_XSAVE = 1, 2  # enum mv_debug_changed
 _EMPTY = 3
 
 
@@ -89,7 +90,7 @@ def _features(avx: bool) -> dict[str, tuple[str, list[Register]]]:
     if avx:
         high = [Register(f"ymm{i}h", 16, "uint128") for i in range(16)]
         found["org.gnu.gdb.i386.avx"] = ("", high)
-    extra = 'group="system" save-restore="no"'
+    extra = 'save-restore="no"'
     found["org.multiverse.control"] = ("", [Register(n, 8, "uint64", extra) for n in _CONTROL])
     return found
 
@@ -150,8 +151,12 @@ class Layout:
             value = int(getattr(slot, name))
         return (value & ((1 << register.size * 8) - 1)).to_bytes(register.size, "little")
 
-    def write(self, slot: Any, name: str, data: bytes, changed: type[Changed]) -> bool:
-        """Change a register of a parked thread. Returns false if it is read-only."""
+    def write(self, slot: Any, name: str, data: bytes) -> None:
+        """Change a register of a parked thread.
+
+        Those that are read-only stay as they are: gdb writes all back after it has called a
+        function.
+        """
         value = int.from_bytes(data, "little")
         place = _place(name)
         if place is not None or name == "ftag":
@@ -166,25 +171,13 @@ class Layout:
                 image[offset : offset + size] = data[:size]
             image[_XSTATE_BV : _XSTATE_BV + 8] = self._components.to_bytes(8, "little")
             _FFI.buffer(slot.xsave)[:] = bytes(image)
-            slot.changed |= changed.XSAVE
+            slot.changed |= _CHANGED_XSAVE
         elif name in _MV_FRAME:
             slot.registers[_MV_FRAME.index(name)] = value
-            slot.changed |= changed.REGISTERS
+            slot.changed |= _CHANGED_REGISTERS
         elif name in ("fs_base", "gs_base"):
             setattr(slot, name, value)
-            slot.changed |= changed.REGISTERS
-        else:
-            return name == "orig_rax" or value == int.from_bytes(
-                self.read(slot, name, bytearray()), "little"
-            )
-        return True
-
-
-class Changed:
-    """Bits of mv_debug_group.changed."""
-
-    REGISTERS = 1
-    XSAVE = 2
+            slot.changed |= _CHANGED_REGISTERS
 
 
 def _place(name: str) -> tuple[int, int] | None:

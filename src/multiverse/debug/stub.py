@@ -14,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 from multiverse.debug.packets import INTERRUPT, PACKET_MAX, ConnectionLost, Packets, unescape
 from multiverse.debug.packets import escape as escaped
 from multiverse.debug.process import Command, Process, Reason
-from multiverse.debug.registers import Changed, Layout, rip_of
+from multiverse.debug.registers import Layout, rip_of
 from multiverse.debug.signals import from_gdb, to_gdb
 
 _OK, _ERROR, _UNSUPPORTED = b"OK", b"E01", b""
@@ -320,7 +320,7 @@ class Session:
             if len(value) == register.size and value != self.layout.read(
                 slot, register.name, image
             ):
-                self.layout.write(slot, register.name, value, Changed)
+                self.layout.write(slot, register.name, value)
         return _OK
 
     def _read_register(self, text: bytes) -> bytes:
@@ -335,7 +335,8 @@ class Session:
         data = bytes.fromhex(value.decode())
         if not self.process.is_parked(slot) or len(data) != register.size:
             return _ERROR
-        return _OK if self.layout.write(slot, register.name, data, Changed) else _ERROR
+        self.layout.write(slot, register.name, data)
+        return _OK
 
     # ---- Memory --------------------------------------------------------------------------------
 
