@@ -270,8 +270,9 @@ const { Worker } = require('worker_threads'); const { execSync } = require('chil
 let s = 0; for (let i = 0; i < 2e7; i++) s += i % 7; console.log(s);
 console.log(execSync('echo child').toString());
 const w = new Worker('require("worker_threads").parentPort.postMessage(6 * 7)', { eval: true });
-w.on('message', m => console.log('worker', m));
-require('fs').readFile('/etc/hostname', () => setTimeout(() => process.exit(3), 500));
+let left = 2; const done = () => --left || process.exit(3);
+w.on('message', m => { console.log('worker', m); done(); });
+require('fs').readFile('/etc/hostname', () => setTimeout(done, 100));
 """
     same([program("node"), "-e", code])
 
