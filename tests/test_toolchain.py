@@ -478,6 +478,20 @@ def test_clang(tmp_path: Path, facts: dict[str, str]) -> None:
         assert where(tmp_path / kind, "require") == "HRT"
 
 
+def test_musl(tmp_path: Path, facts: dict[str, str]) -> None:
+    """musl calls nothing before constructors: its programs can be packed."""
+    if not shutil.which("musl-gcc"):
+        pytest.skip("no musl-gcc")
+    (tmp_path / "hello.c").write_text('int puts(const char *); int main(void){puts("hello");}')
+    for options in ([], ["-static"]):
+        env = {**os.environ, "MULTIVERSE_CC": "musl-gcc"}
+        words = [CC, *options, "-o", str(tmp_path / "x"), str(tmp_path / "hello.c")]
+        subprocess.run(words, check=True, env=env, timeout=60)
+        assert facts_of(tmp_path / "x") == {"fat": False}
+        assert multiverse("pack", str(tmp_path / "x"), "-o", str(tmp_path / "y")).returncode == 0
+        assert start([str(tmp_path / "y")], "require").stdout == b"hello\n"
+
+
 def test_missing_compiler(tmp_path: Path) -> None:
     env = {**os.environ, "MULTIVERSE_CC": "/nonexistent/cc -O2"}
     result = subprocess.run([CC, "x.c"], env=env, capture_output=True, text=True, timeout=60)

@@ -38,7 +38,7 @@ __attribute__((destructor)) static void end(void)
 // Natively Linux does not know the call.
 static int hosted(void)
 {
-    return !(syscall(0x4d564b, 3L) == -1 && errno == ENOSYS);
+    return !(syscall(0x4d564b, 5L) == -1 && errno == ENOSYS);
 }
 
 static volatile sig_atomic_t caught;

@@ -39,7 +39,7 @@ int deep(int level)
 int main(int argc, char **argv)
 {
     if (argc > 1 && std::string(argv[1]) == "where") {
-        bool native = syscall(0x4d564b, 3L) == -1 && errno == ENOSYS;
+        bool native = syscall(0x4d564b, 5L) == -1 && errno == ENOSYS;
         std::cout << (native ? "native\n" : "HRT\n");
         return 0;
     }

@@ -16,7 +16,7 @@ from typing import NoReturn
 from multiverse.core import EXIT_FAILURE, core_path
 
 LINKERS = ("collect2", "ld", "ld.bfd", "ld.gold", "ld.lld", "lld", "ld64.lld", "mold", "ld.mold")
-# What a C library starts executables with; links with -nostartfiles or -nostdlib have none.
+# What glibc starts executables with; links with -nostartfiles or -nostdlib have none.
 START_FILES = ("crt1.o", "Scrt1.o", "gcrt1.o", "rcrt1.o", "grcrt1.o")
 EMULATION = "elf_x86_64"
 
@@ -36,13 +36,15 @@ def _words(line: str) -> list[str]:
 def links_executable(plan: str) -> bool:
     """Does a compiler's plan (what -### prints) end in an executable that can be a fat binary?
 
-    That is one for x86-64 which the C library starts.
+    That is one for x86-64 which glibc starts.
     """
     for line in plan.splitlines():
         words = _words(line)
         if not words or os.path.basename(words[0]) not in LINKERS:
             continue
         fits = EMULATION in words if "-m" in words else True
+        # musl has no .preinit_array: what it starts would carry the core and never call it.
+        fits = fits and not any("musl" in word for word in words)
         return fits and any(os.path.basename(word) in START_FILES for word in words)
     return False
 
