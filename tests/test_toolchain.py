@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from conftest import Outcome, execute, multiverse, run
 
+from multiverse.toolchain.driver import linked_object
+
 SOURCES = Path(__file__).with_name("toolchain")
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 CC, CXX = str(SCRIPTS / "multiverse-cc"), str(SCRIPTS / "multiverse-c++")
@@ -538,6 +540,12 @@ def test_build_system(tmp_path: Path, facts: dict[str, str]) -> None:
     subprocess.run(["make", "-s", f"CC={CC}"], cwd=tmp_path, check=True, timeout=60)
     assert where(tmp_path / "program", "require") == "HRT"
     assert b"library 1\n" in start([str(tmp_path / "program")], "require").stdout
+
+
+def test_what_is_linked_needs_nothing() -> None:
+    """No library's function may be called before the library is ready."""
+    words = ["nm", "--undefined-only", linked_object()]
+    assert subprocess.run(words, capture_output=True, check=True, timeout=60).stdout == b""
 
 
 # ---- Other tools, and taking it out ------------------------------------------------------------

@@ -239,6 +239,8 @@ void mv_fat_start(int argc, char **argv, char **envp)
     adoption.argv = argv;
     adoption.envp = envp;
     adoption.image_size = adoption.region_size = 0;
+    adoption.attach = NULL;
+    adoption.answer = NULL;
     copy((uint64_t)adoption.what, mapping, sizeof(mapping)); // unless the core says otherwise
     if (become_hrt(&adoption) && mode == MODE_REQUIRE) {
         tell(program, adoption.what, 0, "see multiverse doctor");
