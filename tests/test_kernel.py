@@ -385,9 +385,11 @@ def test_reports_are_anyones() -> None:
         "status=139 what= = == rip=- cpu=",
         "status=139 what=machine reason=a_b rip=fffffffffffffffffffff",
         "status=134 what=overrun",
+        "status=139 what=start why=\x1b[31mred",
     ):
         ending = parse(text)
-        assert ending is not None and describe(ending, "/nowhere")
+        line = describe(ending, "/nowhere") if ending else None
+        assert line and line.isprintable()
 
 
 def test_words_of_a_command_line() -> None:

@@ -7,6 +7,8 @@
 #include "hvm/hvm.h"
 #include "native/layout.h"
 
+enum { MON_REPORT_MAX = 4096 }; // bytes of a report's text
+
 // Guest physical address of the doorbell, where no memory is.
 #define MON_DOORBELL_GPA 0xd0000000ULL
 

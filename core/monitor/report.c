@@ -10,19 +10,26 @@
 enum { STDERR = 2 };
 static struct mv_lock ending;
 
+// A report's text is the program's, and a terminal would act on some bytes.
+static size_t make_printable(char *to, const char *from, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        char c = READ_ONCE(from[i]);
+        to[i] = c >= ' ' && c <= '~' ? c : '?';
+    }
+    return size;
+}
+
 void mon_end(int status, const char *text, size_t size)
 {
-    char line[64];
+    static char line[MON_REPORT_MAX + 64];
     mv_lock(&ending); // never unlocked: the first one to end it ends it
-    size_t len = mv_format(line, sizeof(line), "status=%d%s", status, size ? " " : "\n");
+    size_t len = mv_format(line, sizeof(line), "status=%d%s", status, size ? " " : "");
+    len += make_printable(line + len, text, MIN(size, (size_t)MON_REPORT_MAX));
+    line[len++] = '\n';
     int fd = mon.config.report_fd < 0 ? STDERR : mon.config.report_fd;
-    if (size || fd != STDERR) {
+    if (size || fd != STDERR)
         sys3(__NR_write, fd, line, len);
-        if (size) {
-            sys3(__NR_write, fd, text, size);
-            sys3(__NR_write, fd, "\n", 1);
-        }
-    }
     sys_exit_group(status);
 }
 

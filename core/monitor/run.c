@@ -13,7 +13,7 @@
 #include "include/aerokernel/page.h"
 #include "monitor/monitor.h"
 
-enum { STDOUT = 1, REPORT_MAX = 4096 };
+enum { STDOUT = 1 };
 #define NS 1000000000ULL
 #define THREAD_STACK_BYTES KIB(64)
 
@@ -94,8 +94,9 @@ static int64_t do_tables(const struct mv_call *call)
 
 static void do_end(uint64_t status, uint64_t at, uint64_t size)
 {
-    const char *text = mon_memory(at, MIN(size, (uint64_t)REPORT_MAX));
-    mon_end((int)(status & 0xff), text ? text : "", text ? MIN(size, (uint64_t)REPORT_MAX) : 0);
+    size = MIN(size, (uint64_t)MON_REPORT_MAX);
+    const char *text = mon_memory(at, size);
+    mon_end((int)(status & 0xff), text, text ? size : 0);
 }
 
 static int64_t answer(struct mon_cpu *cpu, const struct mv_call *call)

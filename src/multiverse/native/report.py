@@ -42,8 +42,9 @@ class Ending:
 
 
 def parse(text: str) -> Ending | None:
-    """Read a report: its first line that has a status. None if there is none."""
+    """Read a report, which may be anyone's: its first line that has a status, or None."""
     for line in text.splitlines():
+        line = "".join(c if c.isprintable() else "?" for c in line)
         words = dict(word.split("=", 1) for word in line.split() if "=" in word)
         status = words.pop("status", "")
         if status.isdecimal() and int(status) < 256:
