@@ -103,7 +103,9 @@ static int attach(struct mv_hrt *hrt, const char *path, const char *file, size_t
     } else {
         err = ((int (*)(struct mv_adoption *))entry)(&adoption);
         if (err)
-            fail(err, "HRT: %s; see multiverse doctor", adoption.what);
+            fail(err, "HRT: %s; %s", adoption.what,
+                 err == -ENOMEM ? "free memory or raise the limit (ulimit -v)"
+                                : "see multiverse doctor");
     }
     if (adoption.image_size) // otherwise the core has moved to its region
         munmap((void *)adoption.image, adoption.image_size);
