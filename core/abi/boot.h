@@ -44,7 +44,8 @@
 // What a program says of itself.
 struct mv_native {
     uint64_t magic;
-    uint32_t version, reserved;
+    uint32_t version;
+    uint32_t layout; // MV_NATIVE_LAYOUT, as it was when the AeroKernel in it was compiled
     uint64_t entry, entry_cpu;
     uint64_t vectors_ring0, vectors_ring3; // entries of the IDT's vectors
     uint64_t syscall;                      // where SYSCALL leads, if it leads anywhere
@@ -70,6 +71,13 @@ struct mv_boot {
     uint32_t reserved;
     struct mv_boot_range range[MV_BOOT_RANGES];
 };
+
+// Differs, all but certainly, where one side was compiled with another layout of what both share.
+#define MV_NATIVE_LAYOUT                                                                           \
+    ((uint32_t)(sizeof(struct mv_boot) * 0x9e3779b1 + sizeof(struct mv_machine) * 0x85ebca6b +     \
+                __builtin_offsetof(struct mv_boot, machine) * 0xc2b2ae35 + AK_WINDOW_STRIDE * 3 +  \
+                AK_FRAME_OFFSET * 5 + AK_DOORBELL_OFFSET * 7 + AK_TABLES_OFFSET * 11 +             \
+                AK_IST_OFFSET * 13))
 
 // A request, at AK_FRAME_OFFSET of a window. The other side reads it once and checks it.
 struct mv_call {

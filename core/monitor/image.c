@@ -39,7 +39,7 @@ static void read_header(uint64_t start, const char *path)
         mon.program = *(const struct mv_native *)at;
     if (mon.program.magic != MV_NATIVE_MAGIC)
         refuse(path, "not a native program");
-    if (mon.program.version != MV_NATIVE_VERSION)
+    if (mon.program.version != MV_NATIVE_VERSION || mon.program.layout != MV_NATIVE_LAYOUT)
         refuse(path, "made by another version of Multiverse");
 }
 

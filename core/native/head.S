@@ -1,15 +1,4 @@
-// The first bytes of a native program, and where it is entered in 64-bit mode (abi/boot.h).
-
-#include "abi/boot.h"
-
-    .section .native.head, "a", @progbits
-    .globl ak_native_head
-ak_native_head:
-    .quad MV_NATIVE_MAGIC
-    .long MV_NATIVE_VERSION, 0
-    .quad ak_native_entry, ak_native_entry_cpu
-    .quad ak_vectors_ring0, ak_vectors_ring3
-    .quad ak_no_system_call
+// Where a native program is entered in 64-bit mode (abi/boot.h).
 
     .text
     .globl ak_native_entry, ak_native_entry_cpu

@@ -9,6 +9,9 @@
 // What the program was started with.
 extern struct mv_boot *ak_boot;
 
+// What this program says of itself (start.c).
+extern const struct mv_native ak_native_head;
+
 // What vectors.S leaves on an interrupt stack.
 struct ak_trap_frame {
     uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rbx, rax;

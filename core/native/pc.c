@@ -44,7 +44,6 @@ _Noreturn void ak_pc_enter(struct mv_boot *boot, unsigned cpu, uint64_t cr3, uin
 _Noreturn void ak_pc_start(const struct pc_start_info *info);
 _Noreturn void ak_pc_start_cpu(void);
 
-extern const struct mv_native ak_native_head;
 uint32_t ak_pc_cpu_stack; // of the processor that is being started
 
 static struct {

@@ -16,6 +16,21 @@ void ak_native_start_cpu(struct mv_boot *boot, unsigned cpu);
 typedef void constructor(void);
 extern constructor *const ak_constructors[], *const ak_constructors_end[]; // native.ld
 
+extern const char ak_native_entry[], ak_native_entry_cpu[], ak_no_system_call[]; // head.S
+extern const char ak_vectors_ring0[], ak_vectors_ring3[];                        // vectors.S
+
+// The first bytes of the program, by native.ld.
+__attribute__((section(".native.head"), used)) const struct mv_native ak_native_head = {
+    .magic = MV_NATIVE_MAGIC,
+    .version = MV_NATIVE_VERSION,
+    .layout = MV_NATIVE_LAYOUT,
+    .entry = (uint64_t)ak_native_entry,
+    .entry_cpu = (uint64_t)ak_native_entry_cpu,
+    .vectors_ring0 = (uint64_t)ak_vectors_ring0,
+    .vectors_ring3 = (uint64_t)ak_vectors_ring3,
+    .syscall = (uint64_t)ak_no_system_call,
+};
+
 _Noreturn static void fail(const char *why)
 {
     char text[64];
