@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 build=(python3:python3 gcc:gcc)
 demo=(racket:racket)
 test=(busybox:busybox-static racket:racket lua5.4:lua5.4 perl:perl sqlite3:sqlite3 git:git node:nodejs
-  qemu-system-x86_64:qemu-system-x86 modprobe:kmod gdb:gdb)
+  qemu-system-x86_64:qemu-system-x86 modprobe:kmod clang:clang musl-gcc:musl-tools gdb:gdb)
 
 missing=()
 for group in "$@"; do
