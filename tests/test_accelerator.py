@@ -49,6 +49,7 @@ nowhere: EFAULT signal SEGV code 1 address 10 frames yes
 and then 654321
 refused 1 stored 3
 own handler 1
+own data is there 1
 own handler afterwards 1
 no function: EINVAL
 closed: ESHUTDOWN

@@ -37,6 +37,9 @@ static int enter(uint64_t fn, uint64_t arg)
                                           .ring = ros.ring};
         mv_call_on_stack((void (*)(void *))ros_loop, group, (uint64_t)group + GROUP_BLOCK);
     }
+    // What was executed natively for the HRT left its bases behind (ros_replicate()).
+    sys2(__NR_arch_prctl, ARCH_SET_FS, fs_base);
+    sys2(__NR_arch_prctl, ARCH_SET_GS, gs_base);
     sys2(__NR_sigaltstack, &native_stack, 0);
     ros_group_release(group);
     return 0;

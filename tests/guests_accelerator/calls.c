@@ -189,6 +189,9 @@ static uint64_t store(char *page)
 static void faults(const char *core)
 {
     static uint64_t data[2];
+    pthread_key_t key;
+    pthread_key_create(&key, NULL);
+    pthread_setspecific(key, data);
     struct sigaction action = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO};
     sigaction(SIGSEGV, &action, NULL);
     create(1, core, 0);
@@ -213,6 +216,7 @@ static void faults(const char *core)
     __asm__ volatile("mov (%%rax), %%rax" : "+a"(value));
     printf("own handler %d\n", (int)own_handler);
     mv_hrt_destroy(hrt);
+    printf("own data is there %d\n", pthread_getspecific(key) == data);
     own_handler = 0;
     value = 24;
     __asm__ volatile("mov (%%rax), %%rax" : "+a"(value));

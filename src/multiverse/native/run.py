@@ -10,11 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from elftools.elf.elffile import ELFFile
@@ -139,18 +137,24 @@ def _accelerator(wanted: str) -> str:
 
 
 def qemu_command(
-    path: str, arguments: Sequence[str], machine: Machine, accel: str, directory: Path, gdb: bool
+    path: str,
+    arguments: Sequence[str],
+    machine: Machine,
+    accel: str,
+    report: int,
+    resets: int,
+    gdb: bool,
 ) -> list[str]:
-    """QEMU's command. directory: where it writes the report and what it knows of resets."""
+    """QEMU's command. report, resets: descriptors of files for the report, and for resets."""
     command = [
         *(QEMU, "-accel", accel, "-cpu", "host" if accel == "kvm" else "max"),
         *("-m", f"{machine.memory}M", "-smp", str(machine.cpus)),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
-        *("-chardev", f"file,id=report,path={directory / 'report'}"),
+        *("-chardev", f"file,id=report,path=/dev/fd/{report}"),
         *("-device", "isa-debugcon,iobase=0xe9,chardev=report"),
         *("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
-        *("-d", "cpu_reset", "-D", str(directory / "resets")),
+        *("-d", "cpu_reset", "-D", f"/dev/fd/{resets}"),
         *("-kernel", path, "-append", encode([path, *arguments])),
     ]
     return [*command, "-gdb", f"tcp:127.0.0.1:{GDB_PORT}", "-S"] if gdb else command
@@ -177,6 +181,15 @@ def _stopped(resets: str) -> Ending:
     return Ending(STATUS_FAULT, words)
 
 
+def _memory_file(name: str) -> IO[bytes]:
+    return os.fdopen(os.memfd_create(name), "r+b")
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
 def run_qemu(
     path: str, arguments: Sequence[str], machine: Machine, accel: str = "auto", gdb: bool = False
 ) -> Ending:
@@ -189,25 +202,24 @@ def run_qemu(
     check_program(path)
     accel = _accelerator(accel)
     deadline = None if machine.timeout is None else time.monotonic() + machine.timeout
-    with tempfile.TemporaryDirectory(prefix="multiverse-kernel-") as name:
-        directory = Path(name)
-        command = qemu_command(path, arguments, machine, accel, directory, gdb)
-        errors = directory / "stderr"
+    # In memory: nothing is left behind however this ends.
+    with _memory_file("report") as report, _memory_file("resets") as resets:
+        files = (report.fileno(), resets.fileno())
+        command = qemu_command(path, arguments, machine, accel, *files, gdb)
         with (
-            errors.open("wb") as stderr,
-            _child(command, stdout=subprocess.PIPE, stderr=stderr) as qemu,
+            _memory_file("stderr") as stderr,
+            _child(command, stdout=subprocess.PIPE, stderr=stderr, pass_fds=files) as qemu,
         ):
             assert qemu.stdout is not None
             if not _copy(qemu.stdout, deadline):
                 raise _late(path, machine.timeout)
             status = qemu.wait()
-        report, resets = directory / "report", directory / "resets"
-        ending = parse(report.read_text(errors="replace")) if report.exists() else None
-        said = errors.read_text(errors="replace").strip().splitlines()
+            said = _text(stderr).strip().splitlines()
+        ending = parse(_text(report))
         if ending is not None:
             return ending
         if status < 0:
             return Ending(128 - status)
         if status:
             raise RunError(125, f"{QEMU}: {said[-1] if said else f'ended with status {status}'}")
-        return _stopped(resets.read_text(errors="replace") if resets.exists() else "")
+        return _stopped(_text(resets))
