@@ -27,7 +27,7 @@ format: venv
 test:
 	tools/setup.sh build test
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 clean:
 	rm -rf .venv build

@@ -10,6 +10,7 @@ import pytest
 from conftest import HRT, Outcome
 
 SOURCE = Path(__file__).with_name("guests_hostile") / "channel.c"
+CORE = Path(__file__).parent.parent / "core"
 ROUNDS = "1000"
 CHANNELS = ["sync", "async"]
 
@@ -18,7 +19,8 @@ CHANNELS = ["sync", "async"]
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     target = tmp_path_factory.mktemp("hostile") / "channel"
     warnings = ["-Wall", "-Wextra", "-Werror"]
-    command = ["cc", "-std=gnu17", "-O2", *warnings, "-pthread", "-o", str(target), str(SOURCE)]
+    command = ["cc", "-std=gnu17", "-O2", *warnings, "-pthread", f"-I{CORE}", "-o", str(target)]
+    command.append(str(SOURCE))
     subprocess.run(command, check=True)
     return str(target)
 

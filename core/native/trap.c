@@ -6,6 +6,8 @@
 enum { VECTOR_NMI = 2, VECTOR_UD = 6, VECTOR_PF = 14, FIRST_INTERRUPT = 32 };
 #define ERROR_WRITE 2ULL
 
+_Static_assert(offsetof(struct ak_trap_frame, rsp) == 168, "vectors.S");
+
 #define WORD(x) ((unsigned long)(x))
 
 static void state_from_trap(struct mv_frame *s, const struct ak_trap_frame *t)

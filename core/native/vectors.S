@@ -6,6 +6,8 @@
 
 #include "abi/boot.h"
 
+#define TRAP_FRAME_RSP 168 // of struct ak_trap_frame; trap.c checks it
+
     .text
 
     .macro VECTORS save
@@ -45,7 +47,7 @@ save_ring0:
     push %rdx
 
     // The rest of struct ak_trap_frame. The stack's address tells the window, whose last pages are
-    // the AeroKernel's own stack.
+    // the AeroKernel's own stack. An NMI may come while that is in use: then it goes on below.
 ak_trap_save:
     push %rax
     push %rbx
@@ -65,8 +67,16 @@ ak_trap_save:
     mov %rsp, %rdi
     mov %rsp, %rsi
     and $-AK_WINDOW_STRIDE, %rsi
-    lea AK_WINDOW_STRIDE(%rsi), %rsp
-    call ak_native_trap
+    mov TRAP_FRAME_RSP(%rbx), %rsp
+    and $-16, %rsp
+    lea AK_STACK_OFFSET(%rsi), %rax
+    lea AK_WINDOW_STRIDE(%rsi), %rcx
+    cmp %rax, %rsp
+    jb 1f
+    cmp %rcx, %rsp
+    jb 2f
+1:  mov %rcx, %rsp
+2:  call ak_native_trap
     mov %rbx, %rsp
     pop %r15
     pop %r14

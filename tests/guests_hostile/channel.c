@@ -20,8 +20,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../../core/abi/channel.h"
-#include "../../core/abi/frame.h"
+#include "abi/channel.h"
+#include "abi/frame.h"
 
 enum {
     THREADS = 4,
