@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "abi/attach.h"
+#include "base/context.h"
 
 // What programs call.
 #pragma GCC visibility push(default)
@@ -16,7 +17,7 @@
 // sleeps; the thread shall end. WAITED is added to POSTED when the caller sleeps.
 enum { IDLE, POSTED, ASLEEP, QUIT, WAITED = 8 };
 
-enum { CACHE_LINE = 64, THREADS_MAX = 64, SAVED_WORDS = 8 };
+enum { CACHE_LINE = 64, THREADS_MAX = 64 };
 
 // A thread of the HRT and the request that it executes. The first line goes forth and back between
 // caller and thread with each call; the second is read only as long as the caller is the same.
@@ -35,7 +36,7 @@ struct worker {
 
     uint32_t owned __attribute__((aligned(CACHE_LINE))); // by a caller, or for a task
 
-    uint64_t saved[SAVED_WORDS] __attribute__((aligned(CACHE_LINE))); // where a fault goes on
+    struct mv_context saved __attribute__((aligned(CACHE_LINE))); // where a fault goes on
     struct mv_fault fault;
     struct mv_hrt *hrt;
     char *stack, *stack_end; // what mv_in_hrt() goes by
@@ -98,8 +99,6 @@ int worker_execute(struct worker *worker);
 
 // invoke.S
 void invoke(struct mv_call *call);
-int context_save(uint64_t saved[SAVED_WORDS]) __attribute__((returns_twice));
-void context_restore(uint64_t saved[SAVED_WORDS]) __attribute__((noreturn));
 int64_t core_request(uint64_t what, uint64_t a, uint64_t b);
 
 #endif

@@ -1,4 +1,4 @@
-// What C cannot say: a call with any arguments, and going back to a place on the stack.
+// What C cannot say: a call with any arguments, and one that libc does not know.
 
 #include "abi/frame.h"
 
@@ -63,41 +63,6 @@ invoke:
     ret
     .cfi_endproc
     .size invoke, . - invoke
-
-    // int context_save(saved): 0 now, 1 when context_restore(saved) comes back here.
-    .globl context_save
-    .hidden context_save
-    .type context_save, @function
-context_save:
-    mov %rbx, 0(%rdi)
-    mov %rbp, 8(%rdi)
-    mov %r12, 16(%rdi)
-    mov %r13, 24(%rdi)
-    mov %r14, 32(%rdi)
-    mov %r15, 40(%rdi)
-    lea 8(%rsp), %rax
-    mov %rax, 48(%rdi)
-    mov (%rsp), %rax
-    mov %rax, 56(%rdi)
-    xor %eax, %eax
-    ret
-    .size context_save, . - context_save
-
-    .globl context_restore
-    .hidden context_restore
-    .type context_restore, @function
-context_restore:
-    mov 0(%rdi), %rbx
-    mov 8(%rdi), %rbp
-    mov 16(%rdi), %r12
-    mov 24(%rdi), %r13
-    mov 32(%rdi), %r14
-    mov 40(%rdi), %r15
-    mov 48(%rdi), %rsp
-    mov $1, %eax
-    cld
-    jmp *56(%rdi)
-    .size context_restore, . - context_restore
 
     // int64_t core_request(what, a, b): the system call that only an HRT has.
     .globl core_request

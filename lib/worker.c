@@ -84,7 +84,7 @@ static int run_guarded(struct worker *worker)
     __asm__ volatile("rdfsbase %0" : "=r"(own));
     // A thread's TLS is what FS says, for the compiler, too: it must not be used until FS is back.
     uint64_t fs = worker->fs_base ? worker->fs_base : own;
-    if (!context_save(worker->saved)) {
+    if (!mv_context_save(&worker->saved)) {
         __asm__ volatile("wrfsbase %0" : : "r"(fs) : "memory");
         run(worker);
         err = 0;
@@ -124,7 +124,7 @@ void worker_fault(int sig, void *info, void *context)
     }
     for (int n = first; n < count && fault->frames < 32; n++)
         fault->backtrace[fault->frames++] = (uint64_t)frames[n];
-    context_restore(worker->saved);
+    mv_context_restore(&worker->saved, 1);
 }
 
 // Take the next task, or give the thread back. Returns false then.

@@ -28,7 +28,7 @@ static int enter(uint64_t fn, uint64_t arg)
     sys2(__NR_sigaltstack, 0, &native_stack);
     __atomic_add_fetch(&sighand.users, 1, __ATOMIC_RELAXED);
     ros_group_begin_native(group, &sighand, fs_base, gs_base);
-    if (!ros_context_save(&group->native_context)) {
+    if (!mv_context_save(&group->native_context)) {
         *group->frame = (struct mv_frame){.rip = fn,
                                           .rdi = arg,
                                           // As if called: the return address is never used.

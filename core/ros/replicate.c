@@ -36,7 +36,7 @@ int ros_replicate(struct ros_group *group, struct ros_signal *ret)
     load_bases(group);
     group->replicate_result = ret;
     void *native = ros_sigframe_native(group, closed, FLAG_TF);
-    int sig = ros_context_save(&group->replicate_context);
+    int sig = mv_context_save(&group->replicate_context);
     if (!sig) {
         group->replicating = true;
         ros_native_enter(native);
@@ -59,7 +59,7 @@ void ros_replicate_caught(struct ros_group *group, const siginfo_t *info, struct
                                                    .cr2 = uc->uc_mcontext.cr2};
     // Also after a fault: a string instruction may have got some way, and a trap is behind it.
     ros_sigframe_from_native(group, uc);
-    ros_context_restore(&group->replicate_context, info->si_signo);
+    mv_context_restore(&group->replicate_context, info->si_signo);
 }
 
 void ros_leave(struct ros_group *group)

@@ -7,6 +7,7 @@
 #include "abi/frame.h"
 #include "abi/signal.h"
 #include "aerokernel/paging.h"
+#include "base/context.h"
 #include "base/lock.h"
 #include "base/thread.h"
 #include "base/types.h"
@@ -17,11 +18,6 @@ struct ros_sighand {
     struct mv_lock lock;
     uint32_t users;
     struct ros_sigaction action[ROS_SIGNALS + 1];
-};
-
-// Callee-saved registers, stack and address to go back to.
-struct ros_context {
-    uint64_t rbx, rbp, r12, r13, r14, r15, rsp, rip;
 };
 
 // How the virtual CPU goes on when the partner is done.
@@ -95,12 +91,12 @@ struct ros_group {
     stack_t altstack; // the program's
 
     // Of a native thread that has entered the HRT: where it goes on natively.
-    struct ros_context native_context;
+    struct mv_context native_context;
     bool entered;
     bool calls_natively; // a function of the program's; its signals are as a native thread's
 
     volatile bool replicating;
-    struct ros_context replicate_context;
+    struct mv_context replicate_context;
     struct ros_signal *replicate_result;
 
     struct {
@@ -394,8 +390,6 @@ extern const char ros_syscall_begin[], ros_syscall_insn[], ros_syscall_end[],
     ros_syscall_interrupted[];
 int ros_copy_asm(void *dst, const void *src, uint64_t size);
 extern const char ros_copy_begin[], ros_copy_end[], ros_copy_fault[];
-int ros_context_save(struct ros_context *context);
-_Noreturn void ros_context_restore(struct ros_context *context, int value);
 _Noreturn void ros_native_enter(void *stack_pointer);
 // fn(arg) on another stack, whose pointer is a multiple of 16.
 int64_t ros_call_far_asm(uint64_t fn, uint64_t arg, uint64_t stack);

@@ -48,7 +48,7 @@ static int64_t leave(struct ros_group *group)
     // The exit of the request has to be finished before the virtual CPU serves another thread.
     hvm_vcpu_finish_exit(&group->vcpu);
     hvm_unkick(&group->vcpu);
-    ros_context_restore(&group->native_context, 1);
+    mv_context_restore(&group->native_context, 1);
 }
 
 // A function of the program's, on its own stack and with its own thread-local storage, but
