@@ -1,0 +1,70 @@
+/// @file
+/// Override modules: C that takes over a system call or a function of an unmodified program. A
+/// TOML file says what is taken over and what is called instead; `multiverse override` makes a
+/// module of both (docs/overrides.md). This header is what the C may use besides the other headers
+/// of the AeroKernel.
+///
+/// Functions that answer *system calls* run on the AeroKernel's stack, and nothing of the program
+/// happens on their virtual CPU meanwhile: signals wait, and so does a fork of another thread. They
+/// must be short, must not wait, and reach the program's memory by ak_copy_in() and ak_copy_out()
+/// only. They are compiled for general registers only.
+///
+/// Functions that take over *functions* run as the legacy function would: on the program's stack,
+/// interrupted by signals, with the program's memory at hand.
+#ifndef AEROKERNEL_OVERRIDE_H
+#define AEROKERNEL_OVERRIDE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// The result by which a function leaves the answer to Linux, or to the legacy function. It has had
+/// no effect. `fallback` in the TOML file allows it.
+#define AK_FALLBACK INT64_MIN
+
+/// What a virtual CPU's program is to Linux. The values are those of the calling thread.
+struct ak_identity {
+    uint64_t epoch; ///< another number whenever this may be another thread, or process, or one with
+                    ///< other rights: what has been remembered of it is no longer true
+    uint32_t pid, tid;
+};
+
+/// The caller's. @return NULL where the program uses the GS base itself (fall back, then).
+const struct ak_identity *ak_identity(void);
+
+/// Copy from or to the program's memory, in answers to system calls.
+/// @return 0; -EFAULT: the program may not access that; an unknown part has been copied.
+int ak_copy_in(void *dst, const void *program, size_t size);
+int ak_copy_out(void *program, const void *src, size_t size);
+
+/// Have Linux execute a system call, whatever is overridden. In answers to system calls it must be
+/// one that does not wait.
+/// @return what Linux gives: a value or a negative errno.
+int64_t ak_linux(unsigned nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
+                 uint64_t f);
+
+/// Between these two, signals wait for a function that takes over a function, and so does a fork of
+/// another thread, as always in answers to system calls. For the time that a lock is held which
+/// other overrides take, too. They nest.
+void ak_hold(void);
+void ak_release(void);
+
+/// A system call, in the wrappers that `multiverse override` generates.
+struct ak_call {
+    uint64_t nr;
+    uint64_t arg[6];
+    int64_t result;
+};
+
+/// Answer a call. @return false: Linux shall answer.
+typedef bool ak_override_call(struct ak_call *call);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
