@@ -24,10 +24,9 @@
 #define MV_CONTROL_ROUTES 64
 #define MV_ROUTES 512
 
-// Values of mv_control.route.
-#define MV_ROUTE_PARTNER 0 // the asynchronous way
-#define MV_ROUTE_POLLER 1  // a poller may be able to answer
-#define MV_ROUTE_LOCAL 2   // the AeroKernel may be able to answer
+// Bits of mv_control.route.
+#define MV_ROUTE_POLLER 1 // a poller may be able to answer
+#define MV_ROUTE_LOCAL 2  // the AeroKernel may be able to answer, and comes first
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
@@ -48,10 +47,11 @@ struct mv_slot {
 
 // What the ROS side tells all virtual CPUs.
 struct mv_control {
-    uint32_t open;  // a poller is looking at the slots now; 0: ask the asynchronous way
-    uint32_t spins; // turns of the HRT's waiting loop before it gives a request up
-    uint8_t padding[MV_CONTROL_ROUTES - 8];
-    uint8_t route[MV_ROUTES]; // MV_ROUTE_*, by system call
+    uint32_t open;   // a poller is looking at the slots now; 0: ask the asynchronous way
+    uint32_t spins;  // turns of the HRT's waiting loop before it gives a request up
+    uint32_t closed; // no override may begin
+    uint8_t padding[MV_CONTROL_ROUTES - 12];
+    uint8_t route[MV_ROUTES]; // MV_ROUTE_*, by system call; 0: the asynchronous way
     struct mv_machine machine;
 };
 #endif

@@ -6,15 +6,16 @@
 // code reaches the window's frame and doorbell relative to its own RIP and needs no register,
 // no GS base and no memory that the program could lose:
 //
-//   AK_BASE               entry page, vector page, IDT, control page (channel.h)
+//   AK_BASE               entry page, vector page, IDT, control page (channel.h), page of overrides
 //   AK_WINDOW(i) + 0      entry page (alias)            user, read, execute
-//              + 0x1000   mv_frame, mv_trap, mv_slot, mv_signals: user, read, write
+//              + 0x1000   mv_frame, mv_trap, mv_slot, mv_signals, ak_identity: user, read, write
 //              + 0x2000   doorbell: no memory behind it user, write (an exit)
 //              + 0x3000   GDT, TSS, way back to CPL 3   supervisor
 //              + 0x4000   IST stacks                    user, read, write
 //              + 0x5000   struct ak_local (kernel.h)    user, read, write
 //              + 0x6000   the AeroKernel's stack        user, read, write
 //   AK_KERNEL             the AeroKernel's image        user
+//   AK_MODULES            override modules              user
 //   AK_MEMORY_VIEW        the memory that page tables and all of these are made of; user, read; at
 //                         ring 0 also write
 #ifndef MV_ABI_FRAME_H
@@ -24,6 +25,7 @@
 #define AK_ENTRY_PAGE (AK_BASE)
 #define AK_VECTOR_PAGE (AK_BASE + 0x1000)
 #define AK_IDT_PAGE (AK_BASE + 0x2000)
+#define AK_OVERRIDES_PAGE (AK_BASE + 0x4000)
 #define AK_WINDOWS (AK_BASE + 0x200000)
 #define AK_WINDOW_STRIDE 0x8000
 #define AK_WINDOWS_MAX 1024
@@ -31,6 +33,7 @@
 #define AK_FRAME_OFFSET 0x1000
 #define AK_TRAP_OFFSET 0x1100
 #define AK_SIGNALS_OFFSET 0x1500
+#define AK_IDENTITY_OFFSET 0x1600
 #define AK_DOORBELL_OFFSET 0x2000
 #define AK_TABLES_OFFSET 0x3000
 #define AK_RETURN_OFFSET 0x3c00
@@ -38,6 +41,7 @@
 #define AK_CPU_OFFSET 0x5000
 #define AK_STACK_OFFSET 0x6000
 #define AK_KERNEL (AK_BASE + 0x4000000)
+#define AK_MODULES (AK_BASE + 0x6000000)
 #define AK_MEMORY_VIEW (AK_BASE + 0x8000000)
 
 // Size of the stack of one interrupt stack table entry, bytes; page faults use the first.
@@ -94,15 +98,25 @@
 #define MV_TRAP_CR2 168
 #define MV_TRAP_ACTIVE 176
 #define MV_TRAP_NEXT 184
+#define MV_TRAP_ATTENTION 192
+#define MV_TRAP_SITE 200
 
 // Offset into struct mv_signals (signal.h).
 #define MV_SIGNALS_XFEATURES 72
 
 // Values of mv_trap.active.
 #define MV_TRAP_NONE 0
-#define MV_TRAP_FAULT 1 // a page fault: `state` is the program's before the instruction
-#define MV_TRAP_CALL 2  // a system call: `state` is the program's behind it
-#define MV_TRAP_RESET 4 // done, but the extended state has yet to be made a handler's
+#define MV_TRAP_FAULT 1    // a page fault: `state` is the program's before the instruction
+#define MV_TRAP_CALL 2     // a system call: `state` is the program's behind it
+#define MV_TRAP_RESET 4    // done, but the extended state has yet to be made a handler's
+#define MV_TRAP_OVERRIDE 8 // a system call in a module's hands: it cannot be taken over
+#define MV_TRAP_DONE 16    // answered by a module: `state` is what to go on with
+
+// What ak_on_fault() and ak_on_call() return.
+#define AK_ANSWER_ROS 0     // the ROS shall answer
+#define AK_ANSWER_FRAME 1   // answered: mv_trap.next follows, and the frame is the program's state
+#define AK_ANSWER_FORWARD 2 // a system call that shall take its usual way
+#define AK_ANSWER_DONE 3    // MV_TRAP_DONE
 
 // Offsets into the header of the AeroKernel's image (struct ak_image).
 #define AK_IMAGE_ON_FAULT 8
@@ -119,7 +133,8 @@
 #define MV_AEROKERNEL_LEAVE 3   // a thread that has entered goes on natively; else -EINVAL
 #define MV_AEROKERNEL_NATIVE 4  // fn, arg: what fn(arg) gives natively; -EINVAL like LEAVE
 #define MV_AEROKERNEL_HOSTED 5  // 0: the caller runs in an HRT
-#define MV_AEROKERNEL_VERSION 2
+#define MV_AEROKERNEL_HOT 6     // address: the SYSCALL before it has trapped often; 0
+#define MV_AEROKERNEL_VERSION 3
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
@@ -148,6 +163,8 @@ struct mv_trap {
         uint32_t blocked_sync; // ROS_SYNC_SIGNALS that the program blocks
     } word, next;
     uint32_t attention; // set by the ROS: a signal waits, hand the event over
+    uint32_t held;      // ak_hold() less ak_release()
+    uint64_t site;      // of a system call: mv_slot.site
 };
 #endif
 

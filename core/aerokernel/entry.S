@@ -34,12 +34,34 @@
     .globl ak_call_saved, ak_syscall_entry, ak_request, ak_consumed, ak_asynchronous
     .globl ak_doorbell, ak_answered, ak_port, ak_entry_end, ak_probe
     .globl ak_local, ak_local_saved, ak_trap_entry, ak_trap_saved, ak_trap_end
+    .globl ak_done, ak_trap_forward, ak_forward
+    .hidden ak_done, ak_trap_forward, ak_forward
     .globl ak_syscall_return, ak_page_fault_ring0, ak_page_fault_ring3, ak_page_fault_interpreted
     .hidden ak_local, ak_local_saved, ak_trap_entry, ak_trap_saved, ak_trap_end
     .hidden ak_syscall_return, ak_page_fault_ring0, ak_page_fault_ring3, ak_page_fault_interpreted
     .hidden ak_entry_page, ak_vector_page, ak_image_end
     .hidden ak_call_saved, ak_syscall_entry, ak_request, ak_consumed, ak_asynchronous
     .hidden ak_doorbell, ak_answered, ak_port, ak_entry_end, ak_probe
+
+    .macro SAVE_TO_FRAME                // RIP, RSP and flags are there
+    mov %r15, FRAME(R15)
+    mov %r14, FRAME(R14)
+    mov %r13, FRAME(R13)
+    mov %r12, FRAME(R12)
+    mov %rbp, FRAME(RBP)
+    mov %rbx, FRAME(RBX)
+    mov FRAME(RFLAGS), %r11
+    mov %r11, FRAME(R11)
+    mov %r10, FRAME(R10)
+    mov %r9, FRAME(R9)
+    mov %r8, FRAME(R8)
+    mov %rax, FRAME(RAX)
+    mov FRAME(RIP), %rcx
+    mov %rcx, FRAME(RCX)
+    mov %rdx, FRAME(RDX)
+    mov %rsi, FRAME(RSI)
+    mov %rdi, FRAME(RDI)
+    .endm
 
 ak_entry_page:
     // Where rewritten system-call sites jump to (core/rewrite): RCX holds the return address, RSP
@@ -80,9 +102,12 @@ ak_request:
     mov %eax, %r11d
     cmp $MV_ROUTES, %r11d
     jae ak_asynchronous
-    cmpb $MV_ROUTE_POLLER, CONTROL(ROUTES)(%r11)
-    ja ak_local
-    jb ak_asynchronous
+    testb $MV_ROUTE_LOCAL, CONTROL(ROUTES)(%r11)
+    jnz ak_local
+ak_forwarded:
+    mov %eax, %r11d
+    testb $MV_ROUTE_POLLER, CONTROL(ROUTES)(%r11)
+    jz ak_asynchronous
     cmpl $0, CONTROL(OPEN)
     je ak_asynchronous
     cmpl $0, FRAME(SYNC)
@@ -123,23 +148,7 @@ ak_consumed:
 
     // Save what a partner needs, and leave.
 ak_asynchronous:
-    mov %r15, FRAME(R15)
-    mov %r14, FRAME(R14)
-    mov %r13, FRAME(R13)
-    mov %r12, FRAME(R12)
-    mov %rbp, FRAME(RBP)
-    mov %rbx, FRAME(RBX)
-    mov FRAME(RFLAGS), %r11
-    mov %r11, FRAME(R11)
-    mov %r10, FRAME(R10)
-    mov %r9, FRAME(R9)
-    mov %r8, FRAME(R8)
-    mov %rax, FRAME(RAX)
-    mov FRAME(RIP), %rcx
-    mov %rcx, FRAME(RCX)
-    mov %rdx, FRAME(RDX)
-    mov %rsi, FRAME(RSI)
-    mov %rdi, FRAME(RDI)
+    SAVE_TO_FRAME
     cmpq $0, FRAME(RING)
     je ak_port
 ak_doorbell:
@@ -187,6 +196,16 @@ ak_entry_end:
     mov %rsi, TRAP(RSI)
     mov %rdi, TRAP(RDI)
     .endm
+    .macro LOAD_FROM_TRAP               // what a C function may have changed
+    mov TRAP(R10), %r10
+    mov TRAP(R9), %r9
+    mov TRAP(R8), %r8
+    mov TRAP(RAX), %rax
+    mov TRAP(RDX), %rdx
+    mov TRAP(RSI), %rsi
+    mov TRAP(RDI), %rdi
+    mov TRAP(RSP), %rsp
+    .endm
     .macro COPY from, to, by
     mov \from, \by
     mov \by, \to
@@ -194,7 +213,10 @@ ak_entry_end:
 
     // A system call that the AeroKernel may be able to answer. As at ak_request.
 ak_local:
+    cmpl $MV_TRAP_NONE, TRAP_WORD(ACTIVE)
+    jne ak_forwarded                    // it is a module that asks Linux
     SAVE_TO_TRAP
+    mov %rcx, TRAP_WORD(SITE)
     mov %rdx, TRAP(RDX)
     COPY FRAME(RSP), TRAP(RSP), %r11
     COPY FRAME(RFLAGS), TRAP(RFLAGS), %r11
@@ -233,8 +255,9 @@ ak_trap_handle:
     popfq
     lea ak_entry_page(%rip), %rdi
     call *%rax
-    test %al, %al
-    jz ak_trap_hand_over
+    cmp $AK_ANSWER_FRAME, %eax
+    ja ak_trap_load
+    jb ak_trap_hand_over
     mov TRAP_WORD(NEXT), %rax
     mov %rax, TRAP_WORD(ACTIVE)         // from here on the frame holds the program's state
     test $MV_TRAP_RESET, %al
@@ -255,6 +278,26 @@ ak_trap_hand_over:
     jmp ak_answered
 1:  out %al, $AK_PORT_TRAP
     jmp ak_answered
+
+    // A module has answered, or has not; frame: RIP, RSP, flags are the program's.
+ak_trap_load:
+    cmp $AK_ANSWER_DONE, %eax
+    jne 1f
+    LOAD_FROM_TRAP
+    movl $MV_TRAP_NONE, TRAP_WORD(ACTIVE)
+ak_done:
+    cmpl $0, TRAP_WORD(ATTENTION)
+    je ak_consumed
+    SAVE_TO_FRAME
+    jmp ak_trap_hand_over
+ak_trap_forward:
+1:  LOAD_FROM_TRAP
+    mov TRAP_WORD(SITE), %rcx
+    movl $MV_TRAP_NONE, TRAP_WORD(ACTIVE)
+ak_forward:
+    cmpl $0, TRAP_WORD(ATTENTION)
+    je ak_forwarded
+    jmp ak_asynchronous
 ak_trap_end:
 
     // Run at CPL 0 once, to learn what an instruction costs there.

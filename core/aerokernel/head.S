@@ -6,7 +6,7 @@
     .quad 0x314c4e4b4f524541
     .quad ak_on_fault, ak_on_call
     .quad ak_text_end, ak_data_end, ak_bss_end
-    .quad 0, 0
+    .quad ak_copy_begin, ak_copy_fault
     // Extended state: all components in their initial state, the control words as Linux sets them.
     .word 0x37f
     .org 64 + 24

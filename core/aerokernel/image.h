@@ -14,20 +14,20 @@ struct ak_image {
     uint64_t on_fault, on_call;           // addresses of ak_on_fault() and ak_on_call()
     uint64_t text_end, data_end, bss_end; // addresses: what may be executed, what the file holds,
                                           // what it needs
-    uint64_t reserved[2];
-    char initial_xsave[576]; // extended state of a fresh program, in the XSAVE format
+    uint64_t copy, copy_fault; // the one instruction that may fault in an answer to a call, and
+                               // where it goes on then
+    char initial_xsave[576];   // extended state of a fresh program, in the XSAVE format
     char padding[AK_IMAGE_API - AK_IMAGE_INITIAL_XSAVE - 576];
     uint64_t api[]; // addresses of the functions of api.h, in its order
 };
 
 // Functions below run in the HRT, on the AeroKernel's stack of a virtual CPU, when the program's
-// state is in mv_trap.state. They return true if the event is answered: the mv_frame has the state
-// to go on with, mv_trap.next what the program blocks. On false the ROS answers it.
+// state is in mv_trap.state. They return AK_ANSWER_*.
 
 // A page fault. window: of the virtual CPU.
-bool ak_on_fault(char *window);
+unsigned ak_on_fault(char *window);
 // A system call whose route is MV_ROUTE_LOCAL.
-bool ak_on_call(char *window);
+unsigned ak_on_call(char *window);
 
 static inline struct mv_frame *ak_frame(char *window)
 {

@@ -172,6 +172,5 @@ int ldr_map(struct ldr_image *image, uint64_t at)
         if (next > end)
             sys2(__NR_munmap, end + image->bias, next - end);
     }
-    sys1(__NR_close, image->fd);
     return err;
 }

@@ -26,8 +26,8 @@ struct ldr_image {
 // the error of open, stat or read.
 int ldr_open(const char *path, struct ldr_image *ret, const char **why);
 
-// Map the segments. at: where a position-independent image shall go (0: wherever). Returns 0 or a
-// negative errno.
+// Map the segments; the file stays open. at: where a position-independent image shall go (0:
+// wherever). Returns 0 or a negative errno.
 int ldr_map(struct ldr_image *image, uint64_t at);
 
 #endif

@@ -53,8 +53,8 @@ static void text_of(char ret[MV_TEXT_BYTES], const char *text, size_t len)
 
 void mv_config_inherit(const char *text, char *ret, size_t size)
 {
-    static const char *const dropped[] = {
-        "require=", "quiet=", "loadonly=", "stats=", "trace=", "debug=", "debugsocket="};
+    static const char *const dropped[] = {"require=", "quiet=", "loadonly=",    "stats=",
+                                          "trace=",   "debug=", "debugsocket=", "override="};
     size_t used = (size_t)mv_format(ret, size, "quiet=1");
     while (*text) {
         size_t len = 0;
@@ -77,6 +77,7 @@ void mv_config_parse(const char *text, struct mv_config *ret)
 {
     memset(ret, 0, sizeof(*ret));
     ret->ring = ret->stats_fd = ret->trace_fd = ret->debug_fd = ret->debug_socket = -1;
+    ret->override_fd = -1;
     while (*text) {
         size_t len = 0, split = 0;
         while (text[len] && text[len] != ',')
@@ -108,6 +109,8 @@ void mv_config_parse(const char *text, struct mv_config *ret)
             ret->trace_fd = (int)number(key, value, value_len);
         else if (strcmp(key, "debug") == 0)
             ret->debug_fd = (int)number(key, value, value_len);
+        else if (strcmp(key, "override") == 0)
+            ret->override_fd = (int)number(key, value, value_len);
         else if (strcmp(key, "debugsocket") == 0)
             ret->debug_socket = (int)number(key, value, value_len);
         else if (strcmp(key, "crash") == 0)

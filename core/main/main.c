@@ -69,7 +69,8 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
     // A debugger shows the program's code as it was, and steps through it.
     if (ros.hvm.limits.fsgsbase && config->channel.mode != ROS_CHANNEL_ASYNC && !ros_debug_on())
         rw_enable();
-    return 0;
+    *what = "override modules";
+    return ros_override_load();
 }
 
 // Run the program as if we had never been there.
@@ -127,6 +128,7 @@ void mv_begin(struct ros_group *group, uint64_t begin)
     ros_signal_init(group->sighand);
     ros_signal_set_mask(group, mask);
     ros_signal_publish(group);
+    ros_override_identify(group);
     if (ros_stats()) {
         ros_stats()->ring = ros.ring;
         ros_stats()->hrt = 1;
@@ -149,7 +151,10 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
         mv_die(MV_EXIT_FAILURE, "run: memory for --gdb: no memory; free some");
     if (config->off)
         run_natively(config, path, argv, "--hvm=off", "the virtual machine is switched off");
-    int err = mv_program_open(path, argv, &program, &why);
+    int err = config->override_fd >= 0 ? ros_override_open(config->override_fd) : 0;
+    if (err)
+        mv_die(MV_EXIT_FAILURE, "run: --override: %s; is it of another version?", mv_strerror(err));
+    err = mv_program_open(path, argv, &program, &why);
     if (err)
         run_natively(config, path, argv, program.file, why);
     err = mv_make_hvm(config, &group, &what, &costs);

@@ -21,6 +21,7 @@ struct mv_config {
     int ring; // -1: as measured
     int stats_fd, trace_fd;
     int debug_fd, debug_socket;        // debug=FD, debugsocket=FD: shared with a debugger; -1: none
+    int override_fd;                   // override=FD: modules (abi/override.h); -1: none
     struct ros_channel_config channel; // channel=auto|sync|async, pollers=N, roscpus=0xMASK
     struct ros_cpus hrt_cpus;          // hrtcpus=0xMASK; empty: as inherited
     unsigned hrt_memory; // hrtmemory=MIB: for the AeroKernel's allocators; 0: no limit

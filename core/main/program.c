@@ -116,6 +116,19 @@ static uint64_t random_pages(uint64_t limit)
     return value % limit * PAGE_SIZE;
 }
 
+// Let override modules have what they want of an image, and close its file.
+static void take_over(const struct ldr_image *image)
+{
+    for (unsigned i = 0; i < image->segments; i++) {
+        const struct ldr_segment *s = &image->segment[i];
+        uint64_t start = ALIGN_DOWN(s->start, PAGE_SIZE), end = s->start + s->file_size;
+        if (s->prot & PROT_EXEC)
+            ros_override_mapped(start + image->bias, end - start, image->fd,
+                                ALIGN_DOWN(s->offset, PAGE_SIZE));
+    }
+    sys1(__NR_close, image->fd);
+}
+
 void mv_program_map(struct mv_program *program)
 {
     struct ldr_image *image = program->image;
@@ -130,6 +143,9 @@ void mv_program_map(struct mv_program *program)
         mv_die(err == -ENOMEM ? MV_EXIT_FAILURE : MV_EXIT_NOT_EXECUTABLE,
                "run: mapping %s: %s; check the file and the memory limits", program->file,
                mv_strerror(err));
+    take_over(image);
+    if (program->interp)
+        take_over(program->interp);
 }
 
 static uint64_t push(uint64_t *sp, const void *data, uint64_t size)

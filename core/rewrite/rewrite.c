@@ -10,6 +10,7 @@
 #include "base/string.h"
 #include "base/sys.h"
 #include "rewrite/maps.h"
+#include "rewrite/near.h"
 #include "ros/ros.h"
 
 enum { SITES_MAX = 1024, POOLS_MAX = 32, COUNTERS = 256, HOT = 16, MISFIRES_MAX = 8 };
@@ -24,7 +25,6 @@ enum { STUB_BYTES = 64, STUB_SYSCALL = 26, STUB_AFTER = 28 };
 // bytes out of 64 KiB.
 enum { INVALID = 0x06, WINDOW_BYTES = 256, WINDOWS_STRIDE = 0x10000 };
 #define POOL_BYTES MIB(1)
-#define POOL_REACH (GIB(2) - 2 * POOL_BYTES)
 
 enum state { SITE_NONE, SITE_CHANGING, SITE_REWRITTEN, SITE_HOPELESS };
 
@@ -108,10 +108,16 @@ void rw_enable(void)
     rw.enabled = sys3(__NR_membarrier, REGISTER, 0, 0) == 0;
 }
 
-bool rw_is_hot(uint64_t after)
+bool rw_may_rewrite(uint64_t after)
 {
     if (!rw.enabled || after >= TASK_END) // the AeroKernel's own stay
         return false;
+    const struct site *site = site_at(after - SYSCALL_BYTES);
+    return !(site && site->state == SITE_HOPELESS) && !in_pool(after) && site_count() < SITES_MAX;
+}
+
+bool rw_is_hot(uint64_t after)
+{
     unsigned i = (unsigned)(after ^ after >> 8) % COUNTERS;
     if (READ_ONCE(rw.counter[i].after) != after) {
         WRITE_ONCE(rw.counter[i].after, after);
@@ -119,19 +125,10 @@ bool rw_is_hot(uint64_t after)
     }
     unsigned traps = READ_ONCE(rw.counter[i].traps) + 1;
     WRITE_ONCE(rw.counter[i].traps, traps);
-    if (traps < HOT || traps % HOT)
-        return false;
-    const struct site *site = site_at(after - SYSCALL_BYTES);
-    return !(site && site->state == SITE_HOPELESS) && !in_pool(after) && site_count() < SITES_MAX;
+    return traps >= HOT && traps % HOT == 0 && rw_may_rewrite(after);
 }
 
 // ---- Stubs -------------------------------------------------------------------------------------
-
-static void put32(uint8_t *to, int64_t value)
-{
-    int32_t narrow = (int32_t)value;
-    memcpy(to, &narrow, sizeof(narrow));
-}
 
 // RCX and R11 are SYSCALL's to spoil; the flags, the stack and the red zone are not ours.
 static void build_stub(uint8_t *code, const struct site *site, const uint8_t *moved_code)
@@ -151,8 +148,8 @@ static void build_stub(uint8_t *code, const struct site *site, const uint8_t *mo
     memcpy(code, head, sizeof(head));
     memcpy(code + STUB_AFTER, moved_code, moved);
     code[STUB_AFTER + moved] = 0xe9; // jmp behind it
-    put32(code + STUB_AFTER + moved + 1,
-          (int64_t)(site->at + SYSCALL_BYTES + moved) - (int64_t)(site->stub + end));
+    rw_put32(code + STUB_AFTER + moved + 1,
+             (int64_t)(site->at + SYSCALL_BYTES + moved) - (int64_t)(site->stub + end));
 }
 
 // Length of the padding instruction at `code`: INT3, or one of the NOPs that assemblers use; 0 if
@@ -207,34 +204,12 @@ static unsigned movable(const uint8_t *code, uint64_t at)
     return move ? 3 : 0; // mov %reg, %reg
 }
 
-static bool reaches(uint64_t pool, uint64_t at)
-{
-    int64_t distance = (int64_t)(pool - at);
-    return distance < (int64_t)POOL_REACH && distance > -(int64_t)POOL_REACH;
-}
-
-// Take memory for stubs within reach of `at`: where Linux would put it, else below the site.
 static uint64_t make_pool(uint64_t at)
 {
-    enum { TRIES = 24 };
-    if (rw.pools == POOLS_MAX)
-        return 0;
-    for (unsigned i = 0; i < TRIES; i++) {
-        uint64_t hint = i < 2 ? 0 : ALIGN_DOWN(at, POOL_BYTES) - i * MIB(64);
-        int flags = MAP_PRIVATE | MAP_ANONYMOUS | (i == 1 ? MAP_32BIT : 0) |
-                    (hint ? MAP_FIXED_NOREPLACE : 0);
-        if (i >= 2 && hint > at)
-            break;
-        uint64_t pool = sys_mmap(hint, POOL_BYTES, PROT_READ | PROT_EXEC, flags, -1, 0);
-        if (sys_failed(pool))
-            continue;
-        if (reaches(pool, at)) {
-            rw.pool[rw.pools++] = pool;
-            return pool;
-        }
-        sys2(__NR_munmap, pool, POOL_BYTES);
-    }
-    return 0;
+    uint64_t pool = rw.pools < POOLS_MAX ? rw_map_near(at, POOL_BYTES) : 0;
+    if (pool)
+        rw.pool[rw.pools++] = pool;
+    return pool;
 }
 
 static bool is_taken(uint64_t stub)
@@ -263,7 +238,7 @@ static uint64_t find_stub(uint64_t at)
 {
     uint64_t stub = 0;
     for (unsigned i = 0; i < rw.pools && !stub; i++)
-        if (reaches(rw.pool[i], at))
+        if (rw_reaches(rw.pool[i], at))
             stub = stub_in_pool(rw.pool[i], at);
     uint64_t pool = stub ? 0 : make_pool(at);
     return pool ? stub_in_pool(pool, at) : stub;
@@ -277,12 +252,6 @@ static void refetch(void)
     sys3(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
 }
 
-static int protect(uint64_t start, uint64_t size, int prot)
-{
-    uint64_t from = ALIGN_DOWN(start, PAGE_SIZE);
-    return (int)sys3(__NR_mprotect, from, ALIGN_UP(start + size, PAGE_SIZE) - from, prot);
-}
-
 static void store(uint64_t at, unsigned offset, uint8_t byte)
 {
     WRITE_ONCE(((uint8_t *)at)[offset], byte);
@@ -293,7 +262,7 @@ static void store(uint64_t at, unsigned offset, uint8_t byte)
 static int replace(const struct site *site, const uint8_t *to)
 {
     bool rewriting = to == site->jump;
-    int err = protect(site->at, JUMP_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC);
+    int err = rw_protect(site->at, JUMP_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC);
     if (err)
         return err;
     store(site->at, 0, INVALID);
@@ -312,7 +281,7 @@ static int replace(const struct site *site, const uint8_t *to)
     }
     store(site->at, 0, to[0]);
     refetch();
-    protect(site->at, JUMP_BYTES, PROT_READ | PROT_EXEC); // without memory: left writable
+    rw_protect(site->at, JUMP_BYTES, PROT_READ | PROT_EXEC); // without memory: left writable
     return 0;
 }
 
@@ -321,11 +290,11 @@ static int write_stub(const struct site *site, const uint8_t *moved_code)
 {
     uint8_t code[STUB_BYTES];
     build_stub(code, site, moved_code);
-    int err = protect(site->stub, STUB_BYTES, PROT_READ | PROT_WRITE);
+    int err = rw_protect(site->stub, STUB_BYTES, PROT_READ | PROT_WRITE);
     if (err)
         return err;
     memcpy((void *)site->stub, code, sizeof(code));
-    return protect(site->stub, STUB_BYTES, PROT_READ | PROT_EXEC);
+    return rw_protect(site->stub, STUB_BYTES, PROT_READ | PROT_EXEC);
 }
 
 // Only code that is private to the process and not being written may be changed.
@@ -349,7 +318,7 @@ static bool rewrite(struct site *site)
         return false;
     memcpy(site->original, code, sizeof(site->original));
     site->jump[0] = 0xe9;
-    put32(site->jump + 1, (int64_t)site->stub - (int64_t)(site->at + JUMP_BYTES));
+    rw_put32(site->jump + 1, (int64_t)site->stub - (int64_t)(site->at + JUMP_BYTES));
     if (write_stub(site, code + SYSCALL_BYTES) || ros_space_allow_execute(site->stub, STUB_BYTES))
         return false;
     WRITE_ONCE(site->state, SITE_CHANGING);

@@ -14,6 +14,9 @@
 // Allow rewriting; without this call the functions below find nothing to do.
 void rw_enable(void);
 
+// True if the SYSCALL before `after` may be worth a try.
+bool rw_may_rewrite(uint64_t after);
+
 // Count a trap at the SYSCALL before `after`. Returns true when it ought to be rewritten.
 bool rw_is_hot(uint64_t after);
 

@@ -25,6 +25,10 @@ _Static_assert(offsetof(struct mv_trap, error) == MV_TRAP_ERROR, "frame.h");
 _Static_assert(offsetof(struct mv_trap, cr2) == MV_TRAP_CR2, "frame.h");
 _Static_assert(offsetof(struct mv_trap, word) == MV_TRAP_ACTIVE, "frame.h");
 _Static_assert(offsetof(struct mv_trap, next) == MV_TRAP_NEXT, "frame.h");
+_Static_assert(offsetof(struct mv_trap, attention) == MV_TRAP_ATTENTION, "frame.h");
+_Static_assert(offsetof(struct mv_trap, site) == MV_TRAP_SITE, "frame.h");
+_Static_assert(AK_TRAP_OFFSET + sizeof(struct mv_trap) <= AK_SLOT_OFFSET, "frame.h");
+_Static_assert(AK_SIGNALS_OFFSET + sizeof(struct mv_signals) <= AK_IDENTITY_OFFSET, "frame.h");
 _Static_assert(offsetof(struct mv_signals, xfeatures) == MV_SIGNALS_XFEATURES, "frame.h");
 _Static_assert(offsetof(struct ak_image, on_fault) == AK_IMAGE_ON_FAULT, "frame.h");
 _Static_assert(offsetof(struct ak_image, on_call) == AK_IMAGE_ON_CALL, "frame.h");
@@ -188,6 +192,7 @@ void ros_group_begin_native(struct ros_group *group, struct ros_sighand *sighand
     group->replicating = false;
     group->pending_sync = 0;
     group->trap->word = (struct mv_trap_word){0};
+    group->trap->held = 0;
     group->signals->pending_sync = 0;
     group->private_files = false;
     group->altstack = (stack_t){.ss_flags = SS_DISABLE};
@@ -200,6 +205,7 @@ void ros_group_begin_native(struct ros_group *group, struct ros_sighand *sighand
     ros_signal_thread_init(group);
     ros_signal_set_mask(group, ros_signal_mask(group));
     ros_signal_publish(group);
+    ros_override_identify(group);
 }
 
 void ros_group_release(struct ros_group *group)

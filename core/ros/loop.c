@@ -60,7 +60,8 @@ static enum place place_of(const struct ros_group *group, uint64_t rip)
         {ak_consumed, IN_REQUEST},    {ak_asynchronous, IN_RESULT},    {ak_answered, IN_REQUEST},
         {ak_port, IN_ANSWER},         {ak_port + 1, IN_REQUEST},       {ak_local, IN_ANSWER},
         {ak_local_saved, IN_REQUEST}, {ak_trap_entry, IN_TRAP},        {ak_trap_saved, IN_VECTOR},
-        {ak_trap_end, IN_TRAP},
+        {ak_done, IN_TRAP},           {ak_trap_forward, IN_RESULT},    {ak_forward, IN_TRAP},
+        {ak_trap_end, IN_REQUEST},
     };
     uint64_t offset = rip - group->window;
     uint64_t first = rip - AK_WINDOW(0);
@@ -75,7 +76,7 @@ static enum place place_of(const struct ros_group *group, uint64_t rip)
     return IN_PROGRAM;
 }
 
-_Noreturn static void substrate_failed(struct ros_group *group, const char *what, uint64_t detail)
+_Noreturn void ros_substrate_failed(struct ros_group *group, const char *what, uint64_t detail)
 {
     ros_stats_finish();
     ros_crash(group, what, detail);
@@ -113,7 +114,7 @@ static void load_xsave(struct ros_group *group)
         err = hvm_vcpu_set_xsave(&group->vcpu, group->xsave);
     group->xsave_place = XSAVE_IN_VCPU;
     if (err)
-        substrate_failed(group, "loading extended state", (uint64_t)-err);
+        ros_substrate_failed(group, "loading extended state", (uint64_t)-err);
 }
 
 // Take over the event that the AeroKernel is answering: the frame gets the program's state as of
@@ -127,10 +128,10 @@ static uint32_t take_trap(struct ros_group *group)
     WRITE_ONCE(trap->attention, 0);
     if (active == MV_TRAP_RESET)
         ros_reset_xsave(group);
-    if (active != MV_TRAP_FAULT && active != MV_TRAP_CALL)
+    if (active != MV_TRAP_FAULT && active != MV_TRAP_CALL && active != MV_TRAP_DONE)
         return MV_TRAP_NONE;
     memcpy(group->frame, &trap->state, MV_FRAME_STATE_BYTES);
-    return active;
+    return active == MV_TRAP_DONE ? MV_TRAP_NONE : active;
 }
 
 // The program's state into the frame, from the registers that the virtual CPU was found with. A
@@ -170,17 +171,22 @@ static void state_to_frame(struct ros_group *group, const struct kvm_regs *regs)
         f->rip -= SYSCALL_BYTES;
 }
 
+void ros_load_state(struct ros_group *group, struct hvm_state *state)
+{
+    state->gs_base = ros_gs_base(group, state->gs_base);
+    hvm_vcpu_set_state(&group->vcpu, ros.ring, state);
+}
+
 // Put a state, most often the frame's, into the virtual CPU.
 static void load_frame(struct ros_group *group, const struct mv_frame *frame)
 {
-    struct hvm_state state = {.fs_base = group->fs_base,
-                              .gs_base = ros_gs_base(group, group->gs_base)};
+    struct hvm_state state = {.fs_base = group->fs_base, .gs_base = group->gs_base};
     regs_from_frame(&state.regs, frame);
     state.regs.rip = rw_resume_rip(state.regs.rip);
     state.regs.rflags = (state.regs.rflags & FLAGS_PROGRAM) | AK_FLAGS_FIXED;
     if (group->debug.stepping)
         state.regs.rflags |= FLAG_TF;
-    hvm_vcpu_set_state(&group->vcpu, ros.ring, &state);
+    ros_load_state(group, &state);
     group->resume = ROS_CONTINUE;
 }
 
@@ -325,6 +331,8 @@ static void request(struct ros_group *group)
     }
     if (ros_channel_collect(group, &result)) // in the last moment
         group->frame->rax = (uint64_t)result;
+    else if (ros_override_holds(group))
+        ros_override_request(group);
     else
         ros_syscall_dispatch(group);
     if (group->frame->rflags & FLAG_TF) { // or the entry's own instructions would trap
@@ -352,7 +360,7 @@ static void event_handed_over(struct ros_group *group)
         &(struct ros_event){.kind = MV_TRACE_EXCEPTION, .nr = VECTOR_PF, .a = {error, rip, cr2}},
         rdtsc());
     if (place_of(group, rip) != IN_PROGRAM) // the AeroKernel itself does nothing that may fault
-        substrate_failed(group, "exception in the AeroKernel", VECTOR_PF);
+        ros_substrate_failed(group, "exception in the AeroKernel", VECTOR_PF);
     page_fault(group, error, cr2);
 }
 
@@ -389,7 +397,7 @@ static bool exception(struct ros_group *group)
     uint64_t vector = (state.regs.rip - AK_VECTOR_PAGE) / AK_VECTOR_STRIDE;
     if (vector >= AK_IDT_VECTORS ||
         !ak_exception_read(group->ist_page, group->window, state.regs.rsp, (unsigned)vector, &e))
-        substrate_failed(group, "unknown exception", vector);
+        ros_substrate_failed(group, "unknown exception", vector);
     ros_trace(&(struct ros_event){.kind = MV_TRACE_EXCEPTION,
                                   .nr = (uint32_t)vector,
                                   .a = {e.error, e.rip, 0}},
@@ -411,7 +419,7 @@ static bool exception(struct ros_group *group)
         return true;
     }
     if (place != IN_PROGRAM)
-        substrate_failed(group, "exception in the AeroKernel", vector);
+        ros_substrate_failed(group, "exception in the AeroKernel", vector);
     state_to_frame(group, &state.regs);
     if (e.software) { // Linux knows what it makes of it
         group->frame->rip -= trap_length(e.rip, (unsigned)vector);
@@ -441,7 +449,7 @@ static void fault(struct ros_group *group)
         return;
     }
     if (place != IN_PROGRAM)
-        substrate_failed(group, "fault in the AeroKernel", 0);
+        ros_substrate_failed(group, "fault in the AeroKernel", 0);
     state_to_frame(group, &state.regs);
     group->resume = ROS_LOAD;
     ros_trace(&(struct ros_event){.kind = MV_TRACE_FAULT, .a = {0, group->frame->rip}}, begin);
@@ -456,9 +464,13 @@ static bool interrupted(struct ros_group *group)
     hvm_unkick(&group->vcpu);
     ros_read_state(group, &state, NULL);
     if (!ros_space_has_memory(state.cr3)) // KVM may try for ever, without an exit
-        substrate_failed(group, "page tables where no memory is", state.cr3);
+        ros_substrate_failed(group, "page tables where no memory is", state.cr3);
     enum place place = place_of(group, state.regs.rip);
     if (place == IN_VECTOR) { // the exception comes first, and then to us
+        WRITE_ONCE(group->trap->attention, 1);
+        return false;
+    }
+    if (ros_override_holds(group)) {
         WRITE_ONCE(group->trap->attention, 1);
         return false;
     }
@@ -474,6 +486,10 @@ static bool interrupted(struct ros_group *group)
 // Answer one exit. Returns true if the program's state is in the frame now.
 static bool handle(struct ros_group *group, struct hvm_exit exit)
 {
+    if (ros_override_runs(group)) {
+        ros_override_exit(group, exit);
+        return false;
+    }
     switch (exit.kind) {
     case HVM_EXIT_STORE:
         if (exit.address == ros_space_doorbell())
@@ -508,7 +524,7 @@ static bool handle(struct ros_group *group, struct hvm_exit exit)
     case HVM_EXIT_FAILURE:
         break;
     }
-    substrate_failed(group, hvm_exit_name(exit), exit.address);
+    ros_substrate_failed(group, hvm_exit_name(exit), exit.address);
 }
 
 void ros_loop(struct ros_group *group)
@@ -516,7 +532,8 @@ void ros_loop(struct ros_group *group)
     ros_trace(&(struct ros_event){.kind = MV_TRACE_GROUP_START}, rdtsc());
     ros_debug_begin(group);
     for (bool in_frame = true;;) {
-        while (in_frame && (ros_debug_waiting(group) || ros_signal_waiting(group))) {
+        while (in_frame && !ros_override_holds(group) &&
+               (ros_debug_waiting(group) || ros_signal_waiting(group))) {
             ros_debug_settle(group);
             if (!ros_signal_waiting(group))
                 break;

@@ -54,6 +54,7 @@ static void child_main(void *arg)
     ros_signal_thread_init(group);
     ros_signal_set_mask(group, group->signal_mask);
     ros_signal_publish(group);
+    ros_override_identify(group);
     ros_loop(group);
 }
 
@@ -120,6 +121,7 @@ static int64_t clone_shared(struct ros_group *group, struct request *r)
     child->replicating = false;
     child->pending_sync = 0;
     child->trap->word = (struct mv_trap_word){0};
+    child->trap->held = 0;
     ros_set_blocked_sync(child, ros_blocked_sync(group));
     child->signals->pending_sync = 0;
     ros_channel_begin(child, group, has_same_rights(r));
@@ -175,6 +177,7 @@ static void make_vm(struct ros_group *group)
 static void forked_child(struct ros_group *group)
 {
     ros_signal_thread_init(group);
+    ros_override_identify(group);
     ros_debug_forget();
     ros_groups_after_fork(group);
     ros_pollers_reset();
@@ -233,9 +236,11 @@ static int64_t clone_separate(struct ros_group *group, struct request *r)
         group->fs_base = r->tls;
     ros_sigset mask = ros_signal_mask(group), closed = ~ROS_SYNC_SIGNALS;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
+    ros_override_close(group);
     lock_all(group);
     int64_t pid = native_clone(r, 0, NULL, NULL);
     unlock_all(group);
+    ros_override_reopen();
     if (pid)
         group->fs_base = fs_base;
     bool native = r->flags & CLONE_FILES;
@@ -364,6 +369,7 @@ static bool may_follow(const char *path)
            sys3(__NR_faccessat, AT_FDCWD, path, 5 /* R_OK | X_OK */) == 0;
 }
 
+enum { FOLLOW_CONFIG_MAX = KIB(13) };
 enum { FOLLOW_ARGS_MAX = 4000 }; // on the partner's stack; longer command lines run natively
 
 // execve under --follow: the same core starts the new program. Returns what execve returned, or
@@ -371,8 +377,8 @@ enum { FOLLOW_ARGS_MAX = 4000 }; // on the partner's stack; longer command lines
 // that succeeds leaves everything else it took to its parent.
 static int64_t follow(struct ros_group *group, struct ros_args *args)
 {
-    char path[LDR_PATH_MAX];
-    uint64_t argv[FOLLOW_ARGS_MAX + 4] = {(uint64_t)ros.core_path, (uint64_t)ros.config,
+    char path[LDR_PATH_MAX], config[FOLLOW_CONFIG_MAX];
+    uint64_t argv[FOLLOW_ARGS_MAX + 4] = {(uint64_t)ros.core_path, (uint64_t)config,
                                           (uint64_t)path};
     if (ros_copy_string(path, args->a[0], sizeof(path)) < 0 || !may_follow(path))
         return ROS_FRAME_SET;
@@ -383,7 +389,15 @@ static int64_t follow(struct ros_group *group, struct ros_args *args)
     if (!n || argv[3 + n])
         return ROS_FRAME_SET;
     struct ros_args own = {{(uint64_t)ros.core_path, (uint64_t)argv, args->a[2]}};
-    return exec_forward(group, __NR_execve, &own);
+    int modules = ros_override_file();
+    if (modules < 0)
+        mv_format(config, sizeof(config), "%s", ros.config);
+    else
+        mv_format(config, sizeof(config), "%s,override=%d", ros.config, modules);
+    sys3(__NR_fcntl, modules, F_SETFD, 0);
+    int64_t result = exec_forward(group, __NR_execve, &own);
+    sys3(__NR_fcntl, modules, F_SETFD, FD_CLOEXEC);
+    return result;
 }
 
 int64_t ros_sys_execve(struct ros_group *group, uint64_t nr, struct ros_args *args)

@@ -66,6 +66,7 @@ void ros_leave(struct ros_group *group)
 {
     ros_pollers_end();
     rw_restore(0, TASK_END);
+    ros_override_leave();
     ros_debug_leave(group, true);
     ros_debug_forget();
     ros_sigset mask = ros_signal_mask(group), closed = ~0ULL;

@@ -65,6 +65,7 @@ struct ros_group {
     struct mv_trap *trap;
     struct mv_slot *slot;
     struct mv_signals *signals;
+    struct ak_identity *identity;
     uint32_t server;          // who acts for the group (channel.h)
     bool timed_out;           // the request that was collected last had not been taken
     struct poller *served_by; // the poller that acted for it last
@@ -252,7 +253,53 @@ unsigned ros_space_windows(void);
 // Map all windows in other page tables, to measure what that takes. Returns 0 or -ENOMEM.
 int ros_space_fill(struct ak_paging *paging);
 
+// The same for override modules: their image, `text` bytes of code and then data.
+int ros_space_load_modules(const char *image, uint64_t text, uint64_t data);
+// The page of wrappers, by system call (AK_OVERRIDES_PAGE), and a word of the modules' data, or
+// NULL if the address is none.
+uint64_t *ros_space_wrappers(void);
+uint64_t *ros_space_module_word(uint64_t address);
+// Copy code at rip, which is the AeroKernel's or a module's. Returns how many bytes there are.
+uint64_t ros_space_read_code(uint64_t rip, uint8_t *ret, uint64_t size);
+
+// override.c: modules that take over system calls and functions (docs/overrides.md) -----------
+
+// Take what the command line gives in a file (abi/override.h). Returns 0, -EPROTO if it is not
+// that, or the error of reading it.
+int ros_override_open(int fd);
+// The descriptor of that file, for a program that this one executes, or -1.
+int ros_override_file(void);
+// Put the modules into the HRT, whose space and channel are there. Returns 0 or a negative errno.
+int ros_override_load(void);
+// A file has been mapped to be executed, and no thread has done so: take over what modules want of
+// it. offset: in the file, of `start`.
+void ros_override_mapped(uint64_t start, uint64_t size, int fd, uint64_t offset);
+// The process leaves the HRT: what has been taken over is the legacy function again.
+void ros_override_leave(void);
+// The calling thread may be another to Linux than it was.
+void ros_override_identify(struct ros_group *group);
+// Before a fork: wait until no other thread is in an answer, and let none begin; and afterwards, in
+// both processes.
+void ros_override_close(const struct ros_group *self);
+void ros_override_reopen(void);
+
+// override_exit.c ----------------------------------------------------------------------------
+
+// True if a module answers a system call on the group's virtual CPU: events are the module's.
+bool ros_override_runs(const struct ros_group *group);
+// True if signals have to wait, for that or another reason of a module's.
+bool ros_override_holds(const struct ros_group *group);
+// Answer an exit of such a virtual CPU, which goes on where it was.
+void ros_override_exit(struct ros_group *group, struct hvm_exit exit);
+// A system call of a module's, which no signal interrupts.
+void ros_override_request(struct ros_group *group);
+
 // loop.c -------------------------------------------------------------------------------------
+
+// End the process: the virtual CPU cannot go on, with a crash report.
+_Noreturn void ros_substrate_failed(struct ros_group *group, const char *what, uint64_t detail);
+// Put a state into the virtual CPU; the bases are those that the program believes in.
+void ros_load_state(struct ros_group *group, struct hvm_state *state);
 
 // The partner's loop: run the virtual CPU and answer its events until the thread ends.
 _Noreturn void ros_loop(struct ros_group *group);

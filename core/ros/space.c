@@ -35,10 +35,16 @@ static struct {
     char *entry_page, *idt_page;
     struct mv_control *control;
     uint64_t kernel_end; // guest virtual: where the AeroKernel's code ends
-    uint64_t forbidden;  // how often execution has been forbidden
-    bool guards;         // some leaves are guarded or claimed, or have been
-    bool leftovers;      // memory may have been unmapped without being forgotten
-    bool attached;       // the program uses the AeroKernel's interface
+    struct {
+        const char *image; // as it was loaded
+        uint64_t text, data;
+        char **page; // of the data
+        uint64_t *wrappers;
+    } modules;
+    uint64_t forbidden; // how often execution has been forbidden
+    bool guards;        // some leaves are guarded or claimed, or have been
+    bool leftovers;     // memory may have been unmapped without being forgotten
+    bool attached;      // the program uses the AeroKernel's interface
     unsigned count;
     uint64_t bytes;    // sum of the windows' sizes
     uint64_t gpa_next; // guest physical space is handed out upwards from here
@@ -80,9 +86,54 @@ static int load_kernel(void)
     return err;
 }
 
+int ros_space_load_modules(const char *image, uint64_t text, uint64_t data)
+{
+    char *page;
+    space.modules.page = mv_region_alloc(ALIGN_UP(data / PAGE_SIZE * sizeof(char *), PAGE_SIZE));
+    int err =
+        space.modules.page ? map_shared_page(AK_OVERRIDES_PAGE, NULL, AK_USER, &page) : -ENOMEM;
+    if (err)
+        return err;
+    space.modules.wrappers = (uint64_t *)page;
+    for (uint64_t at = 0; at < text + data && !err; at += PAGE_SIZE) {
+        unsigned access = AK_USER | (at < text ? AK_EXECUTE : AK_WRITE);
+        err = map_shared_page(AK_MODULES + at, image + at, access, &page);
+        if (at >= text)
+            space.modules.page[(at - text) / PAGE_SIZE] = page;
+    }
+    space.modules.image = image;
+    space.modules.text = text;
+    space.modules.data = err ? 0 : data;
+    return err;
+}
+
+uint64_t *ros_space_wrappers(void)
+{
+    return space.modules.wrappers;
+}
+
+uint64_t *ros_space_module_word(uint64_t address)
+{
+    uint64_t offset = address - AK_MODULES - space.modules.text;
+    if (offset >= space.modules.data || offset % sizeof(uint64_t))
+        return NULL;
+    return (uint64_t *)(space.modules.page[offset / PAGE_SIZE] + offset % PAGE_SIZE);
+}
+
 bool ros_space_is_kernel(uint64_t rip)
 {
-    return rip >= AK_KERNEL && rip < space.kernel_end;
+    return (rip >= AK_KERNEL && rip < space.kernel_end) || rip - AK_MODULES < space.modules.text;
+}
+
+uint64_t ros_space_read_code(uint64_t rip, uint8_t *ret, uint64_t size)
+{
+    bool module = rip - AK_MODULES < space.modules.text;
+    const char *code =
+        module ? space.modules.image + (rip - AK_MODULES) : ak_kernel_begin + (rip - AK_KERNEL);
+    uint64_t end = module ? AK_MODULES + space.modules.text : space.kernel_end;
+    size = rip < end ? MIN(size, end - rip) : 0;
+    memcpy(ret, code, size);
+    return size;
 }
 
 // Show the HRT the memory that its page tables are made of.
@@ -200,6 +251,7 @@ int ros_space_make_window(unsigned id, struct ros_group *group)
     group->trap = (struct mv_trap *)(frame + AK_TRAP_OFFSET - AK_FRAME_OFFSET);
     group->slot = (struct mv_slot *)(frame + AK_SLOT_OFFSET - AK_FRAME_OFFSET);
     group->signals = (struct mv_signals *)(frame + AK_SIGNALS_OFFSET - AK_FRAME_OFFSET);
+    group->identity = (struct ak_identity *)(frame + AK_IDENTITY_OFFSET - AK_FRAME_OFFSET);
     return err;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/region.h"
 #include "base/sys.h"
+#include "rewrite/rewrite.h"
 #include "ros/ros.h"
 
 static int64_t attach(struct ros_group *group, uint64_t version)
@@ -89,6 +90,10 @@ int64_t ros_sys_aerokernel(struct ros_group *group, uint64_t nr, struct ros_args
     case MV_AEROKERNEL_NATIVE:
         return call_natively(group, start, size);
     case MV_AEROKERNEL_HOSTED:
+        return 0;
+    case MV_AEROKERNEL_HOT:
+        if (rw_may_rewrite(start))
+            rw_rewrite(start);
         return 0;
     default:
         return -EINVAL;

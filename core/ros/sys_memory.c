@@ -68,6 +68,9 @@ int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args
     if ((prot & PROT_EXEC) && result != ROS_INTERRUPTED && !sys_failed((uint64_t)result))
         ros_space_allow_execute((uint64_t)result, size); // else it is given on the first fetch
     ros_space_unlock();
+    if ((prot & PROT_EXEC) && !(flags & MAP_ANONYMOUS) && result != ROS_INTERRUPTED &&
+        !sys_failed((uint64_t)result))
+        ros_override_mapped((uint64_t)result, size, (int)args->a[4], args->a[5]);
     return result;
 }
 

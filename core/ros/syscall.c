@@ -120,11 +120,13 @@ void ros_syscall_dispatch(struct ros_group *group)
     uint64_t begin = rdtsc();
     // A process that shares memory with the one that made it has no pollers, and maybe another
     // table of descriptors.
-    bool rights = group->rights && ros_route_changes_rights(nr, &args);
+    bool rights = ros_route_changes_rights(nr, &args);
     ros_channel_missed(group, nr);
     int64_t result = ros_debug_on() ? ros_debug_call(group, nr, &args) : ros_call(group, nr, &args);
-    if (rights)
+    if (rights && group->rights)
         ros_channel_rights_changed(group);
+    if (rights)
+        ros_override_identify(group);
     if (result == ROS_INTERRUPTED) {
         frame->rip -= SYSCALL_BYTES;
         frame->rax = group->restart_rax;

@@ -120,7 +120,7 @@ static bool same_stack(const stack_t *a, const stack_t *b)
     return a->ss_sp == b->ss_sp && a->ss_size == b->ss_size && a->ss_flags == b->ss_flags;
 }
 
-static bool sigreturn(char *window)
+bool ak_sigreturn(char *window)
 {
     const struct mv_signals *signals = signals_of(window);
     struct mv_trap *trap = ak_trap(window);
@@ -146,31 +146,23 @@ static bool sigreturn(char *window)
     return true;
 }
 
-bool ak_on_call(char *window)
-{
-    const struct mv_trap *trap = ak_trap(window);
-    // A program that is stepped is loaded from outside.
-    return (uint32_t)trap->state.rax == __NR_rt_sigreturn && !READ_ONCE(trap->attention) &&
-           !(trap->state.rflags & FLAG_TF) && sigreturn(window);
-}
-
-bool ak_on_fault(char *window)
+unsigned ak_on_fault(char *window)
 {
     struct mv_trap *trap = ak_trap(window);
     uint64_t address = trap->cr2;
     if (READ_ONCE(trap->attention) || address >= TASK_END ||
         trap->error & ~(ERROR_PRESENT | ERROR_WRITE | ERROR_USER))
-        return false;
+        return AK_ANSWER_ROS;
     bool write = trap->error & ERROR_WRITE;
     struct mv_frame *frame = ak_frame(window);
     memcpy(frame, &trap->state, MV_FRAME_STATE_BYTES);
     if (ak_range_fault(window, frame, address, write) != AK_FAULT_OTHER) {
         trap->next = (struct mv_trap_word){.blocked_sync = trap->word.blocked_sync};
-        return true;
+        return AK_ANSWER_FRAME;
     }
     struct ak_memory view;
     struct ak_paging paging = ak_tables(&view);
     bool forbidden =
         ak_is_guarded(&paging, address, write) || ak_is_claimed(&paging, address, write);
-    return forbidden && ak_raise_segv(window);
+    return forbidden && ak_raise_segv(window) ? AK_ANSWER_FRAME : AK_ANSWER_ROS;
 }

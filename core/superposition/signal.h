@@ -8,4 +8,7 @@
 // ROS's affair.
 bool ak_raise_segv(char *window);
 
+// Answer the rt_sigreturn in the window's mv_trap. Returns false if that is the ROS's affair.
+bool ak_sigreturn(char *window);
+
 #endif

@@ -1,0 +1,166 @@
+// System calls that override modules answer, and what their code may call (aerokernel/override.h).
+//
+// While a module answers, mv_trap.active is MV_TRAP_OVERRIDE: the ROS, which could otherwise take
+// the event over and begin anew, lets it come to its end first, and so does a fork. Calls that the
+// module makes itself arrive at the entry as any do, which sees from the same word that they are
+// for Linux.
+
+#include "include/aerokernel/override.h"
+
+#include <asm/unistd.h>
+
+#include "aerokernel/image.h"
+#include "aerokernel/kernel.h"
+#include "base/string.h"
+#include "base/sys.h"
+#include "superposition/signal.h"
+
+#define FLAG_TF 0x100ULL
+
+static struct mv_control *control(void)
+{
+    return (struct mv_control *)AK_CONTROL_PAGE;
+}
+
+// The window by the GS base, or NULL if that is the program's own.
+static char *own_window(void)
+{
+    uint64_t base;
+    __asm__ volatile("rdgsbase %0" : "=r"(base));
+    return base - AK_WINDOWS < AK_WINDOWS_MAX * AK_WINDOW_STRIDE ? (char *)base : NULL;
+}
+
+// ---- Sections that are not interrupted ----------------------------------------------------------
+
+// The ROS closes the gate and then looks at the words of all virtual CPUs, having had each pass a
+// barrier in between; so here the compiler's order is enough.
+static bool may_begin(void)
+{
+    __asm__ volatile("" : : : "memory");
+    return !READ_ONCE(control()->closed);
+}
+
+void ak_hold(void)
+{
+    char *window = own_window();
+    struct mv_trap *trap = window ? ak_trap(window) : NULL;
+    if (!trap)
+        return;
+    WRITE_ONCE(trap->held, trap->held + 1);
+    while (trap->held == 1 && !may_begin()) {
+        WRITE_ONCE(trap->held, 0);
+        while (READ_ONCE(control()->closed))
+            __builtin_ia32_pause();
+        WRITE_ONCE(trap->held, 1);
+    }
+}
+
+void ak_release(void)
+{
+    char *window = own_window();
+    struct mv_trap *trap = window ? ak_trap(window) : NULL;
+    if (!trap || !trap->held)
+        return;
+    WRITE_ONCE(trap->held, trap->held - 1);
+    if (!trap->held && READ_ONCE(trap->attention))
+        sys2(MV_NR_AEROKERNEL, MV_AEROKERNEL_HOSTED, 0); // an exit, behind which signals are seen
+}
+
+// ---- Calls --------------------------------------------------------------------------------------
+
+// A site whose SYSCALL traps is rewritten when it has been seen often enough; here the ROS does not
+// see it.
+static void count_trap(uint64_t site)
+{
+    enum { COUNTERS = 64, OFTEN = 16 };
+    static struct {
+        uint64_t site;
+        unsigned traps;
+    } counter[COUNTERS];
+    unsigned i = (unsigned)(site ^ site >> 6) % COUNTERS;
+    if (READ_ONCE(counter[i].site) != site) {
+        WRITE_ONCE(counter[i].site, site);
+        WRITE_ONCE(counter[i].traps, 0);
+    }
+    unsigned traps = READ_ONCE(counter[i].traps) + 1;
+    WRITE_ONCE(counter[i].traps, traps);
+    if (traps % OFTEN == 0)
+        sys2(MV_NR_AEROKERNEL, MV_AEROKERNEL_HOT, site);
+}
+
+// Returns false if a signal comes first.
+static bool begin(struct mv_trap *trap)
+{
+    for (;;) {
+        WRITE_ONCE(trap->word.active, MV_TRAP_OVERRIDE);
+        if (may_begin())
+            return true;
+        WRITE_ONCE(trap->word.active, MV_TRAP_CALL);
+        while (READ_ONCE(control()->closed)) {
+            if (READ_ONCE(trap->attention))
+                return false;
+            __builtin_ia32_pause();
+        }
+    }
+}
+
+static unsigned answer(char *window, struct mv_trap *trap, ak_override_call *wrapper)
+{
+    struct mv_frame *state = &trap->state, *frame = ak_frame(window);
+    struct ak_call call = {
+        .nr = (uint32_t)state->rax,
+        .arg = {state->rdi, state->rsi, state->rdx, state->r10, state->r8, state->r9}};
+    if (!begin(trap))
+        return AK_ANSWER_ROS;
+    bool done = wrapper(&call);
+    if (trap->site)
+        count_trap(trap->site);
+    // A call of the module's own has been here.
+    frame->rip = state->rip;
+    frame->rsp = state->rsp;
+    frame->rflags = state->rflags;
+    if (done)
+        state->rax = (uint64_t)call.result;
+    __asm__ volatile("" : : : "memory");
+    WRITE_ONCE(trap->word.active, done ? MV_TRAP_DONE : MV_TRAP_CALL);
+    return done ? AK_ANSWER_DONE : AK_ANSWER_FORWARD;
+}
+
+unsigned ak_on_call(char *window)
+{
+    struct mv_trap *trap = ak_trap(window);
+    uint32_t nr = (uint32_t)trap->state.rax;
+    // A program that is stepped is loaded from outside.
+    if (READ_ONCE(trap->attention) || trap->state.rflags & FLAG_TF)
+        return AK_ANSWER_ROS;
+    if (nr == __NR_rt_sigreturn)
+        return ak_sigreturn(window) ? AK_ANSWER_FRAME : AK_ANSWER_ROS;
+    return answer(window, trap, ((ak_override_call *const *)AK_OVERRIDES_PAGE)[nr]);
+}
+
+// ---- What modules call --------------------------------------------------------------------------
+
+const struct ak_identity *ak_identity(void)
+{
+    const char *window = own_window();
+    return window ? (const struct ak_identity *)(window + AK_IDENTITY_OFFSET) : NULL;
+}
+
+// The only accesses that may fail: the ROS goes on at ak_copy_fault then (override.S).
+int ak_copy(void *dst, const void *src, size_t size);
+
+int ak_copy_in(void *dst, const void *program, size_t size)
+{
+    return range_is_lower_half((uint64_t)program, size) ? ak_copy(dst, program, size) : -EFAULT;
+}
+
+int ak_copy_out(void *program, const void *src, size_t size)
+{
+    return range_is_lower_half((uint64_t)program, size) ? ak_copy(program, src, size) : -EFAULT;
+}
+
+int64_t ak_linux(unsigned nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
+                 uint64_t f)
+{
+    return sys6(nr, a, b, c, d, e, f);
+}
