@@ -3,9 +3,12 @@
 
 #include <asm/errno.h>
 #include <asm/prctl.h>
+#include <linux/mman.h>
 
+#include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
+#include "rewrite/near.h"
 #include "rewrite/rewrite.h"
 #include "ros/channel.h"
 #include "ros/debug.h"
@@ -22,7 +25,7 @@ static void load_bases(const struct ros_group *group)
     sys2(__NR_arch_prctl, ARCH_SET_GS, group->gs_base);
 }
 
-int ros_replicate(struct ros_group *group, struct ros_signal *ret)
+static int replicate(struct ros_group *group, struct ros_signal *ret)
 {
     uint64_t tf = group->frame->rflags & FLAG_TF;
     if (ros_read_xsave(group)) {
@@ -48,6 +51,40 @@ int ros_replicate(struct ros_group *group, struct ros_signal *ret)
     if (!group->signal_pending)
         ros_native_mask(program);
     return sig;
+}
+
+// Code of the AeroKernel or a module, which Linux does not have: a copy is executed.
+static int replicate_copy(struct ros_group *group, struct ros_signal *ret)
+{
+    enum { INSTRUCTION_MAX = 15, CALL = 0xe8, JUMP = 0xe9 };
+    uint8_t code[INSTRUCTION_MAX];
+    uint64_t rip = group->frame->rip, pushed;
+    *ret = (struct ros_signal){.info = {.si_signo = SIGSEGV, .si_code = SI_KERNEL}};
+    if (!group->copied_code)
+        group->copied_code = (uint64_t)mv_region_alloc(PAGE_SIZE);
+    uint64_t copy = group->copied_code, size = ros_space_read_code(rip, code, sizeof(code));
+    if (!copy || rw_protect(copy, PAGE_SIZE, PROT_READ | PROT_WRITE))
+        return SIGSEGV;
+    memcpy((void *)copy, code, size);
+    if (rw_protect(copy, PAGE_SIZE, PROT_READ | PROT_EXEC))
+        return SIGSEGV;
+    group->frame->rip = copy;
+    int sig = replicate(group, ret);
+    // What the instruction has made of its own address.
+    if (group->frame->rip - copy <= INSTRUCTION_MAX || code[0] == CALL || code[0] == JUMP)
+        group->frame->rip += rip - copy;
+    if (!sig && ros_copy_in(&pushed, group->frame->rsp, sizeof(pushed)) == 0 &&
+        pushed - copy <= INSTRUCTION_MAX) {
+        pushed += rip - copy;
+        ros_copy_out(group->frame->rsp, &pushed, sizeof(pushed));
+    }
+    return sig;
+}
+
+int ros_replicate(struct ros_group *group, struct ros_signal *ret)
+{
+    return ros_space_is_kernel(group->frame->rip) ? replicate_copy(group, ret)
+                                                  : replicate(group, ret);
 }
 
 void ros_replicate_caught(struct ros_group *group, const siginfo_t *info, struct ucontext *uc)

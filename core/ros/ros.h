@@ -99,6 +99,7 @@ struct ros_group {
     volatile bool replicating;
     struct mv_context replicate_context;
     struct ros_signal *replicate_result;
+    uint64_t copied_code; // a page for code that is replicated and not Linux's, or 0
 
     struct {
         uint32_t pid, tid;
