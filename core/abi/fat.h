@@ -7,7 +7,7 @@
 #ifndef MV_ABI_FAT_H
 #define MV_ABI_FAT_H
 
-#define MV_FAT_VERSION 1
+#define MV_FAT_VERSION 2
 
 // The ELF note: owner "Multiverse", this type, and a description as struct mv_fat_note.
 #define MV_FAT_NOTE_TYPE 1
@@ -54,6 +54,14 @@ struct mv_fat_packed {
     uint64_t original_header; // offset in the file: its ELF header, then its program headers
 };
 
+// A function that a linked program calls through a variable (multiverse cc --override): natively
+// the variable holds the legacy function's address.
+struct mv_fat_link {
+    uint64_t *slot;
+    uint64_t wrapper;  // address in the modules' image
+    uint64_t original; // of the variable there that gets what *slot held
+};
+
 struct mv_attach_request;
 struct mv_attach_answer;
 
@@ -70,6 +78,11 @@ struct mv_adoption {
     // Not NULL: make an HRT for single threads only; the process goes on natively (abi/attach.h).
     const struct mv_attach_request *attach;
     struct mv_attach_answer *answer;
+    // Override modules (abi/override.h) and their functions; NULL, 0: none.
+    const char *modules;
+    uint64_t modules_size;
+    const struct mv_fat_link *links;
+    uint64_t links_count;
     char what[128]; // of an error: what failed, and why
 };
 #endif

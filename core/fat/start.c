@@ -22,6 +22,11 @@ enum mode { MODE_AUTO, MODE_OFF, MODE_REQUIRE, MODE_UNKNOWN };
 extern const struct mv_fat_note mv_fat_note __attribute__((visibility("hidden")));
 extern const char mv_fat_core[] __attribute__((visibility("hidden")));
 
+// What multiverse cc --override adds.
+#define WEAK __attribute__((weak, visibility("hidden")))
+extern const char mv_fat_modules[] WEAK, mv_fat_modules_end[] WEAK;
+extern const struct mv_fat_link mv_fat_links[] WEAK, mv_fat_links_end[] WEAK;
+
 static bool equal(const char *a, const char *b)
 {
     while (*a && *a == *b)
@@ -241,6 +246,10 @@ void mv_fat_start(int argc, char **argv, char **envp)
     adoption.image_size = adoption.region_size = 0;
     adoption.attach = NULL;
     adoption.answer = NULL;
+    adoption.modules = mv_fat_modules;
+    adoption.modules_size = (uint64_t)(mv_fat_modules_end - mv_fat_modules);
+    adoption.links = mv_fat_links;
+    adoption.links_count = (uint64_t)(mv_fat_links_end - mv_fat_links);
     copy((uint64_t)adoption.what, mapping, sizeof(mapping)); // unless the core says otherwise
     if (become_hrt(&adoption) && mode == MODE_REQUIRE) {
         tell(program, adoption.what, 0, "see multiverse doctor");

@@ -101,7 +101,11 @@ void mv_adopt(void *argument)
     if (sys1(__NR_unshare, CLONE_VM))
         refuse(adoption, "a process with several threads", -EBUSY);
     mv_config_parse("quiet=1", &config);
-    int err = mv_make_hvm(&config, &group, &what, &costs);
+    int err =
+        adoption->modules_size ? ros_override_take(adoption->modules, adoption->modules_size) : 0;
+    if (err)
+        refuse(adoption, "override modules", err);
+    err = mv_make_hvm(&config, &group, &what, &costs);
     if (err)
         refuse(adoption, what, err);
     group->sighand = ros_sighand_copy(NULL);
@@ -129,6 +133,7 @@ void mv_adopt(void *argument)
                                       .rflags = AK_FLAGS_FIXED,
                                       .ring = ring,
                                       .sync = sync};
+    ros_override_link(adoption->links, adoption->links_count);
     adoption->region = adoption->region_size = 0; // not the program's to unmap any more
     rw_walk_mappings(merge_code, NULL);
     ros_space_merge(adoption->rsp);

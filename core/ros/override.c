@@ -16,10 +16,12 @@
 
 static struct {
     int file;
-    const struct mv_override *blob; // checked, in the region
-    uint64_t *at;                   // by function: where it has been taken over, or found
-    uint64_t epoch;                 // the last one given
-    struct mv_lock gate;            // held while it is closed
+    const struct mv_override *blob;  // checked, in the region
+    uint64_t *at;                    // by function: where it has been taken over, or found
+    uint64_t epoch;                  // the last one given
+    struct mv_lock gate;             // held while it is closed
+    const struct mv_fat_link *links; // in the program
+    uint64_t links_count;
 } modules = {.file = -1};
 
 static const void *table(uint32_t offset)
@@ -73,6 +75,26 @@ static bool is_sound(const struct mv_override *blob, uint64_t size)
     return true;
 }
 
+// Check the blob, which lies in the region.
+static int take(const char *bytes, uint64_t size)
+{
+    const struct mv_override *blob = (const struct mv_override *)bytes;
+    if (!is_sound(blob, size))
+        return -EPROTO;
+    if (blob->functions) {
+        modules.at = mv_region_alloc(blob->functions * sizeof(uint64_t));
+        if (!modules.at)
+            return -ENOMEM;
+    }
+    modules.blob = blob;
+    return 0;
+}
+
+static bool is_size(uint64_t size)
+{
+    return size >= sizeof(struct mv_override) && size <= 2 * MV_OVERRIDE_IMAGE_MAX;
+}
+
 static int64_t read_all(int fd, char *to, uint64_t size)
 {
     uint64_t done = 0;
@@ -92,25 +114,26 @@ int ros_override_open(int fd)
     if (err)
         return (int)err;
     uint64_t size = (uint64_t)st.st_size;
-    if (size < sizeof(struct mv_override) || size > 2 * MV_OVERRIDE_IMAGE_MAX)
+    if (!is_size(size))
         return -EPROTO;
     char *blob = mv_region_alloc(size);
     if (!blob)
         return -ENOMEM;
     err = read_all(fd, blob, size);
-    if (err)
-        return (int)err;
-    const struct mv_override *header = (const struct mv_override *)blob;
-    if (!is_sound(header, size))
-        return -EPROTO;
-    if (header->functions) {
-        modules.at = mv_region_alloc(header->functions * sizeof(uint64_t));
-        if (!modules.at)
-            return -ENOMEM;
-    }
-    modules.blob = header;
-    mv_fd_own(&modules.file, fd);
-    return 0;
+    if (!err)
+        err = take(blob, size);
+    if (!err)
+        mv_fd_own(&modules.file, fd);
+    return (int)err;
+}
+
+int ros_override_take(const char *blob, uint64_t size)
+{
+    char *own = is_size(size) ? mv_region_alloc(size) : NULL;
+    if (!own)
+        return is_size(size) ? -ENOMEM : -EPROTO;
+    memcpy(own, blob, size);
+    return take(own, size);
 }
 
 int ros_override_file(void)
@@ -178,10 +201,30 @@ void ros_override_mapped(uint64_t start, uint64_t size, int fd, uint64_t offset)
     }
 }
 
+void ros_override_link(const struct mv_fat_link *links, uint64_t count)
+{
+    const struct mv_override *blob = modules.blob;
+    modules.links = links;
+    modules.links_count = blob && ros.hvm.limits.fsgsbase ? count : 0;
+    for (uint64_t i = 0; i < modules.links_count; i++) {
+        uint64_t *original = ros_space_module_word(links[i].original);
+        if (!original || !in_text(blob, links[i].wrapper))
+            continue;
+        *original = *links[i].slot;
+        *links[i].slot = links[i].wrapper;
+    }
+}
+
 void ros_override_leave(void)
 {
-    if (modules.blob)
-        rw_give_back();
+    if (!modules.blob)
+        return;
+    rw_give_back();
+    for (uint64_t i = 0; i < modules.links_count; i++) {
+        const uint64_t *original = ros_space_module_word(modules.links[i].original);
+        if (original)
+            ros_copy_out((uint64_t)modules.links[i].slot, original, sizeof(*original));
+    }
 }
 
 // ---- Threads and processes ---------------------------------------------------------------------

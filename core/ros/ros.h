@@ -4,6 +4,7 @@
 #define MV_ROS_ROS_H
 
 #include "abi/channel.h"
+#include "abi/fat.h"
 #include "abi/frame.h"
 #include "abi/signal.h"
 #include "aerokernel/paging.h"
@@ -268,6 +269,10 @@ uint64_t ros_space_read_code(uint64_t rip, uint8_t *ret, uint64_t size);
 // Take what the command line gives in a file (abi/override.h). Returns 0, -EPROTO if it is not
 // that, or the error of reading it.
 int ros_override_open(int fd);
+// The same of a blob in memory, which is copied.
+int ros_override_take(const char *blob, uint64_t size);
+// Take over functions of a program that was linked for it.
+void ros_override_link(const struct mv_fat_link *links, uint64_t count);
 // The descriptor of that file, for a program that this one executes, or -1.
 int ros_override_file(void);
 // Put the modules into the HRT, whose space and channel are there. Returns 0 or a negative errno.

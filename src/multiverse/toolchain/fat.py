@@ -9,7 +9,7 @@ from typing import Any
 
 from multiverse.toolchain.elf import ELF_HEADER_BYTES, PAGE, PHDR_BYTES, Executable, Refused
 
-VERSION = 1  # MV_FAT_VERSION
+VERSION = 2  # MV_FAT_VERSION
 OWNER = b"Multiverse\0"
 NOTE_TYPE = 1
 LINKED, PACKED = 0, 1
