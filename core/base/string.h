@@ -8,6 +8,8 @@
 // may use registers that are not saved yet: its own have others.
 #ifdef MV_STRING_PRIVATE
 #define MV_STRING(name) __asm__("ak_" #name)
+#elif defined(MV_STRING_WEAK) // a module of overrides may have functions of these names
+#define MV_STRING(name) __attribute__((weak))
 #else
 #define MV_STRING(name)
 #endif

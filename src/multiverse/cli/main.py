@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": "Say what this machine can do, and what to do about it.",
     "inspect": "Show what a fat binary carries.",
     "kernel": "Build and boot programs that are linked with the AeroKernel alone.",
+    "override": "Check, build and explain overrides of system calls and functions.",
     "pack": "Make a fat binary of an existing executable.",
     "run": "Run a program as a hybrid runtime.",
     "strip": "Take out what a fat binary carries.",

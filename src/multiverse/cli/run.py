@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import stat
@@ -10,8 +11,9 @@ from typing import NoReturn
 
 import click
 
+from multiverse.cli.override import complete_set
 from multiverse.cli.values import cpu_mask, memory_size
-from multiverse.core import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, core_path
+from multiverse.core import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_USAGE, core_path
 
 
 def fail(status: int, message: str) -> NoReturn:
@@ -113,6 +115,26 @@ def debugger_config(where: str, program: str) -> list[str]:
         fail(EXIT_FAILURE, f"--gdb: {error.strerror}; try again")
 
 
+def override_config(overrides: tuple[str, ...], program: str) -> list[str]:
+    """Build the overrides for a program; what the core has to know of them."""
+    from multiverse.overrides import blob
+    from multiverse.overrides.errors import Mistakes, NoCompiler, Unusable
+
+    try:
+        content = blob(overrides, program, lambda line: click.echo(line, err=True))
+    except (Mistakes, Unusable) as error:
+        for line in str(error).split("\n"):
+            click.echo(line, err=True)
+        there = isinstance(error, NoCompiler)
+        fail(EXIT_FAILURE if there else EXIT_USAGE, "the overrides cannot be used; see above")
+    fd = os.memfd_create("multiverse-overrides", os.MFD_ALLOW_SEALING)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(content)
+    seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return [f"override={fd}"]
+
+
 class RunCommand(click.Command):
     """A bare --stats does not take the next word, the program's name, for its value."""
 
@@ -170,6 +192,15 @@ class RunCommand(click.Command):
     help="wait for gdb (target remote) on a port of this machine, 0: any; or on a socket at PATH,"
     " which has a slash in it",
 )
+@click.option(
+    "--override",
+    "overrides",
+    multiple=True,
+    metavar="FILE|NAME",
+    shell_complete=complete_set,
+    help="have system calls and functions answered in the HRT as a TOML file, a module built of"
+    " one, or an installed set says (multiverse override); may be given again",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] PROG...")
 def run(
     hvm: str,
@@ -187,6 +218,7 @@ def run(
     trace: str | None,
     crash_report: str,
     gdb: str | None,
+    overrides: tuple[str, ...],
     command: tuple[str, ...],
 ) -> None:
     """Run PROG with its arguments as a hybrid runtime.
@@ -220,6 +252,10 @@ def run(
     if hrt_memory:
         config.append(f"hrtmemory={hrt_memory}")
     config += crash_config(crash_report)
+    if overrides and hvm == "off":
+        click.echo("multiverse: run: --hvm=off: the overrides are not in force", err=True)
+    elif overrides:
+        config += override_config(overrides, path)
     if gdb is not None:
         config += debugger_config(gdb, path)
     try:

@@ -1,0 +1,227 @@
+"""`multiverse override`."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+from click.shell_completion import CompletionItem
+
+from multiverse.core import EXIT_FAILURE
+
+if TYPE_CHECKING:
+    from multiverse.overrides.module import Description
+
+EXIT_MISTAKES = 1
+
+
+def complete_set(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of installed sets, and files."""
+    from multiverse.overrides.sets import names
+
+    found = [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+    return [*found, CompletionItem(incomplete, type="file")]
+
+
+what = click.argument("what", metavar="FILE|NAME", shell_complete=complete_set)
+whats = click.argument(
+    "whats", metavar="FILE|NAME...", nargs=-1, required=True, shell_complete=complete_set
+)
+as_json_option = click.option("--json", "as_json", is_flag=True, help="as JSON")
+
+
+def end(error: Exception) -> NoReturn:
+    """End with what is wrong on stderr."""
+    click.echo(str(error), err=True)
+    sys.exit(EXIT_MISTAKES)
+
+
+def warn(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@click.group()
+def override() -> None:
+    """Check, build and explain overrides: C functions that take over system calls and functions.
+
+    A TOML file says what is taken over (docs/overrides.md). `multiverse run --override FILE`
+    uses it.
+    """
+
+
+@override.command()
+@whats
+@click.option("--program", metavar="PROG", help="also find the functions in this program")
+@as_json_option
+def check(whats: tuple[str, ...], program: str | None, as_json: bool) -> None:
+    """Look for mistakes in TOML files, by themselves and together.
+
+    Every mistake is a line with file, line and a hint. The status is 1 if there are any.
+    """
+    from multiverse.cli.run import find_program
+    from multiverse.overrides.errors import Mistakes, Unusable
+    from multiverse.overrides.plan import check_together, load, resolve
+    from multiverse.overrides.program import Program
+
+    warnings: list[str] = []
+    wrong: list[Mistakes | Unusable] = []
+    modules = []
+    for name in whats:
+        try:
+            modules.append(load(name, warnings.append))
+        except (Mistakes, Unusable) as error:
+            wrong.append(error)
+    try:
+        check_together(modules)
+        if program:
+            resolve(modules, Program(find_program(program)), warnings.append)
+    except (Mistakes, Unusable) as error:
+        wrong.append(error)
+    if as_json:
+        mistakes = [m for error in wrong if isinstance(error, Mistakes) for m in error.mistakes]
+        data = {
+            "ok": not wrong,
+            "mistakes": [{**asdict(m.place), "text": m.text} for m in mistakes],
+            "errors": [str(error) for error in wrong if isinstance(error, Unusable)],
+            "warnings": warnings,
+        }
+        click.echo(json.dumps(data, indent=2))
+    else:
+        for line in [*warnings, *map(str, wrong)]:
+            click.echo(line, err=True)
+    sys.exit(EXIT_MISTAKES if wrong else 0)
+
+
+@override.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="default: NAME.override")
+def build(file: str, output: str | None) -> None:
+    """Make a module of a TOML file and its C: one file that needs no compiler any more."""
+    from multiverse.overrides.build import build as make
+    from multiverse.overrides.build import write_whole
+    from multiverse.overrides.errors import Mistakes, Unusable
+
+    try:
+        made = make(Path(file), cache=False)
+    except (Mistakes, Unusable) as error:
+        end(error)
+    if made.messages:
+        warn(made.messages)
+    target = Path(output or f"{Path(file).stem}.override")
+    try:
+        mask = os.umask(0)
+        os.umask(mask)
+        write_whole(target, made.content, stat.S_IRUSR | stat.S_IWUSR | (0o044 & ~mask))
+    except OSError as error:
+        line = f"multiverse: override: {target}: {error.strerror}; give another -o"
+        click.echo(line, err=True)
+        sys.exit(EXIT_FAILURE)
+
+
+@override.command("list")
+@as_json_option
+def list_sets(as_json: bool) -> None:
+    """Show the installed sets and what they take over."""
+    from multiverse.overrides import sets
+    from multiverse.overrides.errors import Mistakes
+
+    try:
+        installed = sets()
+    except Mistakes as error:
+        end(error)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in installed], indent=2))
+        return
+    if not installed:
+        click.echo("no sets are installed")
+    for one in installed:
+        click.echo(f"{one.name}: {one.summary}")
+        if one.syscalls:
+            click.echo(f"  system calls  {', '.join(one.syscalls)}")
+        if one.functions:
+            click.echo(f"  functions     {', '.join(one.functions)}")
+
+
+@override.command()
+@what
+@click.option("--source", is_flag=True, help="the C that is generated instead")
+def explain(what: str, source: bool) -> None:
+    """Say call by call what happens with a TOML file, a built module or an installed set."""
+    from multiverse.overrides.build import check as check_file
+    from multiverse.overrides.errors import Mistakes, Unusable
+    from multiverse.overrides.plan import load
+    from multiverse.overrides.sets import locate
+
+    try:
+        if not source:
+            click.echo(explanation(load(what, warn).description), nl=False)
+            return
+        path = locate(what)
+        if path.suffix != ".toml":
+            raise Unusable(f"{what}: a built module has no source; give its TOML file")
+        click.echo(check_file(path, what).wrappers.source(with_lines=False), nl=False)
+    except (Mistakes, Unusable) as error:
+        end(error)
+
+
+_CALL_RESULTS = {
+    "value": "the function's: a value or a negative errno",
+    "error": "the negative of the function's, which is a positive error number or 0",
+    "none": "0",
+}
+_FUNCTION_RESULTS = {
+    "value": "the function's",
+    "error": "the function's; of a negative errno the positive error number",
+    "none": "nothing of the function's",
+}
+
+
+def explanation(module: Description) -> str:
+    """What a module does, in words."""
+    lines = [f"{module.name}: {module.summary}" if module.summary else module.name]
+
+    def add(head: str, *rows: tuple[str, str]) -> None:
+        lines.extend(["", head, *(f"  {name:<9} {text}" for name, text in rows if text)])
+
+    for call in module.calls:
+        add(
+            f"system call {call.name} ({call.nr}), {call.file}:{call.line}",
+            ("legacy", call.prototype),
+            ("when", f"{call.when}; else Linux answers" if call.when else "always"),
+            ("calls", f"{call.call}, with {call.called}"),
+            ("result", _CALL_RESULTS.get(call.result, call.result)),
+            ("fallback", "AK_FALLBACK: Linux answers" if call.fallback else "none"),
+            ("cost", "a function call in the HRT, which is not left"),
+        )
+    for function in module.functions:
+        place = f"{function.file}:{function.line}"
+        if not function.symbol:
+            add(
+                f"function {function.name} is called by the sources, {place}",
+                ("legacy", function.prototype),
+            )
+            continue
+        of = f" of {function.library}" if function.library else ""
+        failure = function.failure or ("NULL" if "*" in function.prototype.split("(")[0] else "-1")
+        results = {"errno": f"the function's; of a negative errno {failure}, with errno set"}
+        when = f"{function.when}; else the original is called" if function.when else "always"
+        add(
+            f"{'new ' if function.new else ''}function {function.name}{of}, {place}",
+            ("legacy", function.prototype),
+            ("when", when),
+            ("calls", f"{function.call}, with {function.called}"),
+            ("result", {**_FUNCTION_RESULTS, **results}.get(function.result, function.result)),
+            ("fallback", "AK_FALLBACK: the original is called" if function.fallback else "none"),
+            ("signals", "" if function.signal_safe else "wait during the call, and so does fork"),
+            ("uses", ", ".join(function.uses)),
+            ("cost", "a jump and a function call"),
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,31 @@
+"""Overrides: C functions that take over system calls and functions of unmodified programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiverse.overrides.sets import Set
+
+
+def blob(
+    paths_or_names: Iterable[str], program: str, warn: Callable[[str], None] = lambda _: None
+) -> bytes:
+    """What `override=` of the core's configuration takes: core/abi/override.h.
+
+    paths_or_names: TOML files, built modules and names of installed sets; program: its file, which
+    may be a script; warn: called with lines that are for the user.
+    Raises multiverse.overrides.errors.Mistakes for mistakes in TOML files, and Unusable for the
+    rest.
+    """
+    from multiverse.overrides.plan import make_blob
+
+    return make_blob(paths_or_names, program, warn)
+
+
+def sets() -> list[Set]:
+    """The installed sets: name, summary, system calls answered, functions taken over."""
+    from multiverse.overrides.sets import sets as installed
+
+    return installed()

@@ -1,0 +1,195 @@
+"""Modules together, and with a program: who takes over what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from multiverse.overrides.build import build
+from multiverse.overrides.errors import Mistake, Mistakes, Place, Unusable, similar
+from multiverse.overrides.image import Taken, assemble
+from multiverse.overrides.module import Module, TakenFunction
+from multiverse.overrides.program import Program
+from multiverse.overrides.sets import locate
+
+Warn = Callable[[str], None]
+INSTEAD = "override the system call that it makes instead"
+
+
+def load(what: str, warn: Warn) -> Module:
+    """The module for a TOML file, a built module or a set's name. Raises Mistakes, Unusable."""
+    path = locate(what)
+    if path.suffix == ".toml":
+        built = build(path, what if path == Path(what) else None)
+        if built.messages:
+            warn(built.messages)
+        return built.module
+    try:
+        return Module(path.read_bytes())
+    except OSError as error:
+        raise Unusable(f"{what}: {error.strerror}; check the file") from None
+    except Unusable as error:
+        raise Unusable(f"{what}: {error}") from None
+
+
+def check_together(modules: Sequence[Module]) -> None:
+    """Raises Mistakes for what two modules take over, and for cycles between functions."""
+    mistakes = []
+    first: dict[str, Place] = {}
+    for module in modules:
+        for call in module.description.calls:
+            place = Place(call.file, call.line)
+            other = first.setdefault(call.name, place)
+            if other is not place:
+                mistakes.append(_twice(f"the system call {call.name}", place, other))
+    taken: dict[Hashable, TakenFunction] = {}
+    for module in modules:
+        for function in module.description.functions:
+            if function.symbol:
+                key = (function.name, function.library)
+                known = taken.setdefault(key, function)
+                if known is not function:
+                    what = f"the function {function.name}"
+                    mistakes.append(_twice(what, function.place, known.place))
+    if mistakes:
+        raise Mistakes(mistakes)
+    by_name: dict[Hashable, TakenFunction] = {f.name: f for f in taken.values()}
+    check_cycles(by_name, {f.name: f.uses for f in taken.values()})
+
+
+def _twice(what: str, place: Place, other: Place) -> Mistake:
+    return Mistake(place, f"{what} is taken over twice, also at {other}; take one of them out")
+
+
+def check_cycles(
+    taken: Mapping[Hashable, TakenFunction], uses: Mapping[Hashable, Iterable[Hashable]]
+) -> None:
+    """Raises Mistakes if a function that is taken over ends up calling itself."""
+    mistakes = []
+    reported: set[Hashable] = set()
+    for start in taken:
+        path = _cycle(start, uses, taken)
+        if path and not reported & set(path):
+            reported |= set(path)
+            shown = " -> ".join(taken[key].name for key in [*path, path[0]])
+            hint = (
+                "the function that is called instead calls it again; return AK_FALLBACK to have"
+                " the original called"
+            )
+            mistakes.append(Mistake(taken[start].place, f"a cycle: {shown}: {hint}"))
+    if mistakes:
+        raise Mistakes(mistakes)
+
+
+def _cycle(
+    start: Hashable, uses: Mapping[Hashable, Iterable[Hashable]], taken: Iterable[Hashable]
+) -> list[Hashable] | None:
+    known = set(taken)
+    paths = [[start]]
+    seen: set[Hashable] = set()
+    while paths:
+        path = paths.pop()
+        for used in uses.get(path[-1], ()):
+            if used == start:
+                return path
+            if used in known and used not in seen:
+                seen.add(used)
+                paths.append([*path, used])
+    return None
+
+
+def resolve(modules: Sequence[Module], program: Program, warn: Warn) -> list[Taken]:
+    """Where in the program the modules' functions are. Raises Mistakes, Unusable."""
+    mistakes: list[Mistake] = []
+    found: list[Taken] = []
+    for number, module in enumerate(modules):
+        for function in module.description.functions:
+            if function.new:
+                hint = "build a fat binary with it, or take it out"
+                text = f"{function.name} is new: only linked programs can call it; {hint}"
+                mistakes.append(Mistake(function.place, text))
+                continue
+            try:
+                where = program.find(function.name, function.library)
+            except Unusable as error:
+                mistakes.append(Mistake(function.place, str(error)))
+                continue
+            if not where:
+                hint = similar(function.name, program.defined()) or "; see nm -D of its libraries"
+                text = f"no file of {program.path} has a function {function.name}{hint}"
+                mistakes.append(Mistake(function.place, text))
+                continue
+            taken = Taken(number, function, where)
+            mistake = _unsuitable(taken)
+            if mistake:
+                mistakes.append(mistake)
+                continue
+            found.append(taken)
+            if function.symbol and not program.uses(function.name):
+                where_it_is = where.file.name
+                warn(
+                    f"{function.place}: warning: no file of {program.path} imports"
+                    f" {function.name}; only calls within {where_it_is} are taken over"
+                )
+    mistakes += _same_place(found)
+    if mistakes:
+        raise Mistakes(mistakes)
+    _check_resolved_cycles(found)
+    return found
+
+
+def _unsuitable(taken: Taken) -> Mistake | None:
+    function, where = taken.function, taken.found
+    if where.function.indirect:
+        text = "one of several is chosen when the program starts (IFUNC)"
+    else:
+        try:
+            if function.symbol:
+                taken.beginning()
+            return None
+        except Unusable as error:
+            text = str(error)
+    return Mistake(
+        function.place,
+        f"{function.name} in {where.file.name} cannot be taken over: it {text}; {INSTEAD}"
+        if not where.function.indirect
+        else f"{function.name} in {where.file.name} cannot be taken over: {text}; {INSTEAD}",
+    )
+
+
+def _key(taken: Taken) -> Hashable:
+    return id(taken.found.file), taken.found.function.address
+
+
+def _same_place(found: Sequence[Taken]) -> Iterable[Mistake]:
+    first: dict[Hashable, Taken] = {}
+    for taken in found:
+        if taken.function.symbol:
+            other = first.setdefault(_key(taken), taken)
+            if other is not taken:
+                name, where = taken.function.name, taken.found.file.name
+                what = f"{name} is {other.function.name} in {where} and"
+                yield _twice(what, taken.function.place, other.function.place)
+
+
+def _check_resolved_cycles(found: Sequence[Taken]) -> None:
+    taken = {_key(t): t.function for t in found if t.function.symbol}
+    keys = {(t.module, t.function.name): _key(t) for t in found}
+    uses = {
+        _key(t): [keys[t.module, name] for name in t.function.uses if (t.module, name) in keys]
+        for t in found
+        if t.function.symbol
+    }
+    check_cycles(taken, uses)
+
+
+def make_blob(whats: Iterable[str], program: str, warn: Warn) -> bytes:
+    """What the core gets (core/abi/override.h). Raises Mistakes, Unusable.
+
+    whats: TOML files, built modules and sets' names; program: the program's file;
+    warn: called with lines that the user should see.
+    """
+    modules = [load(what, warn) for what in whats]
+    check_together(modules)
+    functions = any(module.description.functions for module in modules)
+    return assemble(modules, resolve(modules, Program(program), warn) if functions else [])

@@ -1,0 +1,228 @@
+"""The files that a program consists of, and the functions in them."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from multiverse.overrides.errors import Unusable
+from multiverse.toolchain.elf import Executable, Refused
+
+TIMEOUT = 30  # seconds
+SCRIPTS_MAX = 4  # interpreters of interpreters, as in Linux
+_LIBRARY = re.compile(r"\s*(?:\S+ => )?(/.+) \(0x[0-9a-f]+\)$")
+_SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym
+_HIDDEN = 0x8000  # of a symbol's version: not the default one
+STB_LOCAL, STT_FUNC, STT_GNU_IFUNC = 0, 2, 10
+
+
+@dataclass(frozen=True)
+class Function:
+    """Of a file: where it is, in bytes of the file."""
+
+    name: str
+    address: int
+    size: int  # 0: not known
+    indirect: bool  # an IFUNC: a resolver chooses the function
+
+
+class File:
+    """An ELF file of the program. Raises Unusable if it cannot be read."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            with open(path, "rb") as file:
+                self.status = os.fstat(file.fileno())
+                self.executable = Executable(file.read())
+        except OSError as error:
+            raise Unusable(f"{path}: {error.strerror}; check the file") from None
+        except Refused as error:
+            raise Unusable(f"{path}: {error}") from None
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(self.path)
+
+    @property
+    def interpreter(self) -> str | None:
+        for segment in self.executable.segments:
+            if segment.p_type == "PT_INTERP":
+                content = self.executable.content
+                text = content[segment.p_offset : segment.p_offset + segment.p_filesz]
+                return os.fsdecode(text.split(b"\0")[0])
+        return None
+
+    def names(self, path: str) -> bool:
+        """Whether `library` in a TOML file means this one: a path, or the file's name."""
+        if "/" in path:
+            return os.path.exists(path) and os.path.samestat(os.stat(path), self.status)
+        return path in (self.name, self.soname)
+
+    @cached_property
+    def soname(self) -> str | None:
+        for segment in self.executable.elf.iter_segments("PT_DYNAMIC"):
+            for tag in segment.iter_tags("DT_SONAME"):
+                return str(tag.soname)
+        return None
+
+    @cached_property
+    def _dynamic(self) -> tuple[dict[str, Function], set[str]]:
+        return self._symbols(".dynsym", ".gnu.version")
+
+    @property
+    def exported(self) -> dict[str, Function]:
+        """Functions that other files can use, those with a default version."""
+        return self._dynamic[0]
+
+    @property
+    def imported(self) -> set[str]:
+        """Names that it needs of other files."""
+        return self._dynamic[1]
+
+    @cached_property
+    def all(self) -> dict[str, Function]:
+        """Functions in the symbol table that strip(1) takes away."""
+        return self._symbols(".symtab", "")[0]
+
+    def _symbols(self, table: str, versions: str) -> tuple[dict[str, Function], set[str]]:
+        elf: Any = self.executable.elf
+        section = elf.get_section_by_name(table)
+        if not section:
+            return {}, set()
+        strings = elf.get_section(section["sh_link"]).data()
+        content = section.data()
+        version = elf.get_section_by_name(versions) if versions else None
+        numbers = version.data() if version else b""
+        found: dict[str, Function] = {}
+        needed: set[str] = set()
+        for i, symbol in enumerate(_SYMBOL.iter_unpack(content[: len(content) // 24 * 24])):
+            name_at, info, _, where, value, size = symbol
+            kind, bind = info & 15, info >> 4
+            name = strings[name_at : strings.find(b"\0", name_at)].decode(errors="replace")
+            if where == 0:
+                needed.add(name)
+                continue
+            if kind not in (STT_FUNC, STT_GNU_IFUNC):
+                continue
+            hidden = len(numbers) >= 2 * i + 2 and numbers[2 * i + 1] & (_HIDDEN >> 8)
+            if not hidden and (bind != STB_LOCAL or name not in found):
+                found[name] = Function(name, value, size, kind == STT_GNU_IFUNC)
+        return found, needed
+
+    def offset(self, function: Function) -> int:
+        """Where in the file a function begins. Raises Unusable if it is not in it."""
+        for load in self.executable.loads:
+            if load.p_vaddr <= function.address < load.p_vaddr + load.p_filesz and load.p_flags & 1:
+                return int(load.p_offset + function.address - load.p_vaddr)
+        raise Unusable(f"{self.path}: {function.name} is not code in it; the file is damaged")
+
+    def code(self, function: Function, size: int) -> bytes:
+        at = self.offset(function)
+        return self.executable.content[at : at + size]
+
+
+@dataclass(frozen=True)
+class Found:
+    file: File
+    function: Function
+
+
+class Program:
+    """A program's files, in the order in which the dynamic linker looks for symbols."""
+
+    def __init__(self, path: str) -> None:
+        path = _past_scripts(path)
+        first = File(path)
+        self.path = path
+        self.files = [first]
+        interpreter = first.interpreter
+        if interpreter:
+            self.files += [File(library) for library in _libraries(interpreter, path)]
+
+    def find(self, name: str, library: str | None) -> Found | None:
+        """The definition that the program's calls reach; of `library` if that is given.
+
+        A library that is not loaded at the start is given by its path.
+        Raises Unusable if the library is not one of the program's.
+        """
+        files = self.files
+        if library is not None:
+            files = [file for file in files if file.names(library)]
+            if not files and "/" in library:
+                files = [File(os.path.realpath(library))]
+            if not files:
+                loaded = ", ".join(file.name for file in self.files)
+                raise Unusable(f"{self.path} does not load {library}; it loads {loaded}")
+        for file in files:
+            if name in file.exported:
+                return Found(file, file.exported[name])
+        for file in files:
+            if name in file.all:
+                return Found(file, file.all[name])
+        return None
+
+    def defined(self) -> set[str]:
+        return {name for file in self.files for name in file.exported}
+
+    def uses(self, name: str) -> bool:
+        """Whether a file needs the function of another one, or is the program and has it."""
+        own = self.files[0]
+        return (
+            name in own.exported or name in own.all or any(name in f.imported for f in self.files)
+        )
+
+
+def _past_scripts(path: str) -> str:
+    """The ELF file that executes a program."""
+    for _ in range(SCRIPTS_MAX):
+        try:
+            with open(path, "rb") as file:
+                line = file.readline(256)
+        except OSError as error:
+            raise Unusable(f"{path}: {error.strerror}; check the file") from None
+        if not line.startswith(b"#!"):
+            return path
+        words = os.fsdecode(line[2:]).split()
+        if not words:
+            raise Unusable(f"{path}: a script without an interpreter; name one in its first line")
+        path = words[0]
+        if os.path.basename(path) == "env":
+            commands = [w for w in words[1:] if not w.startswith("-") and "=" not in w]
+            path = _in_path(commands[0]) if commands else path
+    raise Unusable(f"{path}: too many scripts that are interpreters; give a program")
+
+
+def _in_path(name: str) -> str:
+    import shutil
+
+    return shutil.which(name) or name
+
+
+def _libraries(interpreter: str, path: str) -> list[str]:
+    """What the dynamic linker would load, preloaded libraries and itself included."""
+    command = [interpreter, "--list", os.path.abspath(path)]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=TIMEOUT,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = getattr(error, "strerror", None) or f"no end after {TIMEOUT} s"
+        raise Unusable(f"{interpreter}: {reason}; {path} cannot be started") from None
+    if done.returncode != 0:
+        last = (done.stderr or done.stdout).strip().split("\n")[-1]
+        raise Unusable(f"{path}: its libraries cannot be found: {last}; check the installation")
+    matches = (_LIBRARY.match(line) for line in done.stdout.split("\n"))
+    found = (os.path.realpath(match[1]) for match in matches if match)
+    own = os.path.realpath(path)
+    return [library for library in dict.fromkeys(found) if library != own]
