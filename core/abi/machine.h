@@ -12,6 +12,7 @@ struct mv_machine {
     } tables;
     uint32_t cpus;         // virtual CPUs that have been made
     uint64_t memory_limit; // bytes that the AeroKernel may take for its allocators; 0: no limit
+    uint64_t memory_high;  // bytes that override modules may keep of what the program has freed
 };
 
 #endif

@@ -146,6 +146,11 @@ const struct ak_identity *ak_identity(void)
     return window ? (const struct ak_identity *)(window + AK_IDENTITY_OFFSET) : NULL;
 }
 
+uint64_t ak_memory_high(void)
+{
+    return control()->machine.memory_high;
+}
+
 // The only accesses that may fail: the ROS goes on at ak_copy_fault then (override.S).
 int ak_copy(void *dst, const void *src, size_t size);
 

@@ -2,6 +2,8 @@
 #include "base/string.h"
 #include "main/main.h"
 
+enum { MEMORY_HIGH_MIB = 256 };
+
 // The number at *text up to a comma or the end; dies if there is none.
 static unsigned number(const char *key, const char *text, size_t len)
 {
@@ -78,6 +80,7 @@ void mv_config_parse(const char *text, struct mv_config *ret)
     memset(ret, 0, sizeof(*ret));
     ret->ring = ret->stats_fd = ret->trace_fd = ret->debug_fd = ret->debug_socket = -1;
     ret->override_fd = -1;
+    ret->memory_high = MEMORY_HIGH_MIB;
     while (*text) {
         size_t len = 0, split = 0;
         while (text[len] && text[len] != ',')
@@ -123,6 +126,8 @@ void mv_config_parse(const char *text, struct mv_config *ret)
             ret->channel.pollers = number(key, value, value_len);
         else if (strcmp(key, "roscpus") == 0)
             ret->channel.ros_cpus = cpu_mask(key, value, value_len);
+        else if (strcmp(key, "memoryhigh") == 0)
+            ret->memory_high = number(key, value, value_len);
         else if (strcmp(key, "hrtmemory") == 0)
             ret->hrt_memory = number(key, value, value_len);
         else if (strcmp(key, "hrtcpus") == 0)

@@ -63,6 +63,7 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
         return err;
     ros.hybrid = true;
     ros_space_control()->machine.memory_limit = MIB(config->hrt_memory);
+    ros_space_control()->machine.memory_high = MIB(config->memory_high);
     ros_channel_init(&config->channel, ros_space_control(), costs->exit_cycles,
                      hvm_tsc_hz(&(*ret)->vcpu));
     ros_channel_begin(*ret, NULL, true);

@@ -235,6 +235,7 @@ void ros_override_identify(struct ros_group *group)
         return;
     group->identity->pid = group->id.pid;
     group->identity->tid = group->id.tid;
+    group->identity->cpu = group->vcpu.id;
     WRITE_ONCE(group->identity->epoch, __atomic_add_fetch(&modules.epoch, 1, __ATOMIC_RELAXED));
 }
 

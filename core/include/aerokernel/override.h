@@ -31,6 +31,7 @@ struct ak_identity {
     uint64_t epoch; ///< another number whenever this may be another thread, or process, or one with
                     ///< other rights: what has been remembered of it is no longer true
     uint32_t pid, tid;
+    uint32_t cpu; ///< of the AeroKernel, below AK_CPUS_MAX: one thread at a time is there
 };
 
 /// The caller's. @return NULL where the program uses the GS base itself (fall back, then).
@@ -46,6 +47,10 @@ int ak_copy_out(void *program, const void *src, size_t size);
 /// @return what Linux gives: a value or a negative errno.
 int64_t ak_linux(unsigned nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
                  uint64_t f);
+
+/// How many bytes that the program has freed may be kept for it; more goes back to Linux
+/// (`multiverse run --memory-high`).
+uint64_t ak_memory_high(void);
 
 /// Between these two, signals wait for a function that takes over a function, and so does a fork of
 /// another thread, as always in answers to system calls. For the time that a lock is held which

@@ -176,6 +176,12 @@ class RunCommand(click.Command):
     metavar="SIZE",
     help="most memory for the AeroKernel's allocators, as 512M",
 )
+@click.option(
+    "--memory-high",
+    callback=memory_size,
+    metavar="SIZE",
+    help="most freed memory that overrides keep for the program, as 512M (default 256M)",
+)
 @click.option("--stats", is_flag=False, flag_value="-", metavar="[=FILE]", help="count events")
 @click.option("--trace", type=click.Path(dir_okay=False), help="record events (Perfetto's JSON)")
 @click.option(
@@ -214,6 +220,7 @@ def run(
     ros_cpus: int,
     hrt_cpus: int,
     hrt_memory: int,
+    memory_high: int,
     stats: str | None,
     trace: str | None,
     crash_report: str,
@@ -251,6 +258,8 @@ def run(
             config.append(f"{key}={mask:#x}")
     if hrt_memory:
         config.append(f"hrtmemory={hrt_memory}")
+    if memory_high:
+        config.append(f"memoryhigh={memory_high}")
     config += crash_config(crash_report)
     if overrides and hvm == "off":
         click.echo("multiverse: run: --hvm=off: the overrides are not in force", err=True)
