@@ -177,6 +177,10 @@ def test_steps(debug: Callable[..., Debugged], programs: dict[str, str]) -> None
         "stepi",
         r'printf "behind_call=%d\n", $pc == (long)call_end',
         r'printf "result=%d\n", $rax',
+        "break fork_begin",
+        "continue",
+        "stepi 2",
+        r'printf "behind_fork=%d\n", $pc == (long)fork_end',
         "break move_begin",
         "continue",
         "delete",
@@ -187,11 +191,11 @@ def test_steps(debug: Callable[..., Debugged], programs: dict[str, str]) -> None
         "signal SIGTRAP",
     )
     got = values(output)
-    assert (got["behind_call"], got["behind_moves"]) == ("1", "1"), output
+    assert (got["behind_call"], got["behind_fork"], got["behind_moves"]) == ("1",) * 3, output
     assert int(got["result"]) == debugged.process.pid
     assert "Program received signal SIGTRAP" in output  # its own INT3
     assert got["behind_int3"] == "1", output
-    assert debugged.ends() == (0, "1 0 1\n", "")
+    assert debugged.ends() == (0, "1 1 0 1\n", "")
 
 
 @pytest.mark.parametrize("channel", ["auto", "async"])

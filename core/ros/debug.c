@@ -493,10 +493,13 @@ void ros_debug_leave(struct ros_group *group, bool leaving)
         WRITE_ONCE(group->debug_pending, 1);
 }
 
-void ros_debug_forget(void)
+void ros_debug_forget(struct ros_group *group)
 {
     if (!page)
         return;
+    take_flag(group, group->frame);
+    group->debug.stepping = false;
+    WRITE_ONCE(group->debug_pending, 0);
     remove_breakpoints();
     page = NULL;
     mv_fd_close(&debugger_fd);

@@ -33,8 +33,9 @@ void ros_debug_exit(uint32_t status);
 // The group's process, which may be a child of vfork, is about to execute another program or to go
 // on natively; or it has come to nothing (false). No signal of the debugger's comes in between.
 void ros_debug_leave(struct ros_group *group, bool leaving);
-// In a forked child, or before the process goes on natively: no debugger, and no breakpoints.
-void ros_debug_forget(void);
+// In a forked child, or before the process goes on natively, the group's state in the frame: no
+// debugger, no breakpoints, and neither a step nor a stop, which nobody would end.
+void ros_debug_forget(struct ros_group *group);
 
 // In the handler of signals: true if it was the debugger's, which wants the group to stop.
 bool ros_debug_kick(struct ros_group *group, int sig, const siginfo_t *info, struct ucontext *uc);

@@ -178,7 +178,7 @@ static void forked_child(struct ros_group *group)
 {
     ros_signal_thread_init(group);
     ros_override_identify(group);
-    ros_debug_forget();
+    ros_debug_forget(group);
     ros_groups_after_fork(group);
     ros_pollers_reset();
     ros_channel_begin(group, NULL, true);
@@ -193,7 +193,7 @@ static void forked_child(struct ros_group *group)
 _Noreturn static void leave_shared_files(struct ros_group *group)
 {
     ros_signal_thread_init(group);
-    ros_debug_forget();
+    ros_debug_forget(group);
     ros_pollers_reset();
     mv_fds_forget();
     if (!ros.quiet)

@@ -105,7 +105,7 @@ void ros_leave(struct ros_group *group)
     rw_restore(0, TASK_END);
     ros_override_leave();
     ros_debug_leave(group, true);
-    ros_debug_forget();
+    ros_debug_forget(group);
     ros_sigset mask = ros_signal_mask(group), closed = ~0ULL;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
     ros_stats_finish();

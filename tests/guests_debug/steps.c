@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 volatile int traps;
@@ -41,12 +42,29 @@ __attribute__((noinline)) void traps_itself(void)
     __asm__ volatile("int3\nafter_trap: nop\n");
 }
 
+// True if the child of a fork that is stepped over is not stepped itself.
+__attribute__((noinline)) int forks(void)
+{
+    long child;
+    int status = -1;
+    __asm__ volatile("fork_begin: mov $57, %%eax\n"
+                     "syscall\n"
+                     "fork_end: mov %%rax, %0\n"
+                     : "=m"(child)
+                     :
+                     : "rax", "rcx", "r11", "memory");
+    if (child == 0)
+        _exit(traps != 0);
+    return waitpid((pid_t)child, &status, 0) == child && status == 0;
+}
+
 int main(void)
 {
     signal(SIGTRAP, on_trap);
     calls();
+    int untouched = forks();
     moves();
     traps_itself();
-    printf("%d %d %d\n", id == getpid(), strcmp(from, to), traps);
+    printf("%d %d %d %d\n", id == getpid(), untouched, strcmp(from, to), traps);
     return 0;
 }
