@@ -1,5 +1,6 @@
 // The ROS side of the event channels: which way a call may go (route.c), who acts for a group
-// (channel.c), and the pollers (poller.c). docs/channel.md has the protocol.
+// (channel.c), and the pollers (poller.c; pace.h for when they look). docs/channel.md has the
+// protocol.
 #ifndef MV_ROS_CHANNEL_H
 #define MV_ROS_CHANNEL_H
 
