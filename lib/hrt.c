@@ -425,47 +425,45 @@ int mv_hrt_create(const struct mv_hrt_options *options, struct mv_hrt **ret)
     return err;
 }
 
-int mv_hrt_reboot(struct mv_hrt *which)
+static int boot_again(unsigned threads)
+{
+    int err = hrt.within ? 0 : hrt.core.reboot();
+    if (err)
+        return fail(err, "HRT: another virtual machine: %s; see multiverse doctor", strerror(-err));
+    return start_threads(threads);
+}
+
+// End all threads, and the HRT unless it begins again.
+static int end(struct mv_hrt *which, bool again)
 {
     if (!which || current_worker())
-        return fail(-EBUSY, "HRT: it cannot reboot from within; call a native function");
+        return fail(-EBUSY, "HRT: it cannot %s from within; call a native function",
+                    again ? "reboot" : "be destroyed");
     pthread_mutex_lock(&life);
     int err = 0;
     if (hrt.phase != PHASE_OPEN) {
         err = refuse();
     } else {
-        unsigned count = hrt.threads;
+        unsigned threads = hrt.threads;
         quiesce();
         end_threads();
-        if (!hrt.within)
-            err = hrt.core.reboot();
-        if (err)
-            fail(err, "HRT: another virtual machine: %s; see multiverse doctor", strerror(-err));
-        else
-            err = start_threads(count);
-        if (err && !hrt.within)
+        if (again)
+            err = boot_again(threads);
+        bool open = again && !err;
+        if (!open && !hrt.within)
             unload_core(&hrt);
-        hrt.phase = err ? PHASE_CLOSED : PHASE_OPEN;
+        hrt.phase = open ? PHASE_OPEN : PHASE_CLOSED;
     }
     pthread_mutex_unlock(&life);
     return err;
 }
 
+int mv_hrt_reboot(struct mv_hrt *which)
+{
+    return end(which, true);
+}
+
 int mv_hrt_destroy(struct mv_hrt *which)
 {
-    if (!which || current_worker())
-        return fail(-EBUSY, "HRT: it cannot be destroyed from within; call a native function");
-    pthread_mutex_lock(&life);
-    int err = 0;
-    if (hrt.phase != PHASE_OPEN) {
-        err = refuse();
-    } else {
-        quiesce();
-        end_threads();
-        if (!hrt.within)
-            unload_core(&hrt);
-        hrt.phase = PHASE_CLOSED;
-    }
-    pthread_mutex_unlock(&life);
-    return err;
+    return end(which, false);
 }
