@@ -96,13 +96,15 @@ static bool has_error_code(unsigned vector)
            vector == 29 || vector == 30;
 }
 
-bool ak_exception_read(const void *ist_page, uint64_t window, uint64_t rsp, unsigned vector,
+bool ak_exception_read(const void *ist_page, uint64_t window, uint64_t rip, uint64_t rsp,
                        struct ak_exception *ret)
 {
     enum { WORDS = 5, EXCEPTIONS = 32 };
-    uint64_t offset = rsp - (window + AK_IST_OFFSET);
-    if (offset >= IST_COUNT * AK_IST_BYTES || offset % 8)
+    uint64_t place = rip - AK_VECTOR_PAGE, offset = rsp - (window + AK_IST_OFFSET);
+    if (place >= AK_IDT_VECTORS * AK_VECTOR_STRIDE || offset >= IST_COUNT * AK_IST_BYTES ||
+        offset % 8)
         return false;
+    unsigned vector = (unsigned)place / AK_VECTOR_STRIDE;
     // The frame is alone on its stack. INT n pushes no error code, whatever its vector.
     uint64_t words = (AK_IST_BYTES - offset % AK_IST_BYTES) / 8;
     bool error = words == WORDS + 1 && has_error_code(vector);
@@ -110,7 +112,8 @@ bool ak_exception_read(const void *ist_page, uint64_t window, uint64_t rsp, unsi
         return false;
     const uint64_t *frame = (const uint64_t *)((const char *)ist_page + offset);
     bool trap = vector == VECTOR_BP || vector == VECTOR_OF || vector >= EXCEPTIONS;
-    *ret = (struct ak_exception){.software = trap || (has_error_code(vector) && !error)};
+    *ret = (struct ak_exception){.vector = vector,
+                                 .software = trap || (has_error_code(vector) && !error)};
     if (error)
         ret->error = *frame++;
     ret->rip = frame[0], ret->cs = frame[1], ret->rflags = frame[2];

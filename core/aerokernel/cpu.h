@@ -54,14 +54,16 @@ uint64_t ak_tss_address(uint64_t window);
 
 // The exception frame that the processor pushes in long mode.
 struct ak_exception {
+    unsigned vector;
     bool software;  // INT3 or INT n, which at CPL 0 no gate refuses: RIP is behind the instruction
     uint64_t error; // 0 for vectors without an error code
     uint64_t rip, cs, rflags, rsp, ss;
 };
 
-// Read the exception of `vector` from the page of IST stacks. rsp: the stack pointer at the
-// vector's exit, a guest virtual address. Returns false if rsp does not lie within the stacks.
-bool ak_exception_read(const void *ist_page, uint64_t window, uint64_t rsp, unsigned vector,
+// Read an exception from the page of IST stacks. rip, rsp: of the virtual CPU at the vector's exit,
+// guest virtual addresses. Returns false if it is at none, or if rsp does not lie within the
+// stacks.
+bool ak_exception_read(const void *ist_page, uint64_t window, uint64_t rip, uint64_t rsp,
                        struct ak_exception *ret);
 
 #endif

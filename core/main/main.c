@@ -58,6 +58,7 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
     if (err)
         return err;
     *what = "the doorbell";
+    // Even where nobody wants to know: what does not work is refused before the program is touched.
     err = ros_measure_exit(*ret, &costs->exit_cycles);
     if (err)
         return err;

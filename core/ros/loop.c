@@ -394,24 +394,21 @@ static bool exception(struct ros_group *group)
     struct ak_exception e;
     uint64_t begin = rdtsc();
     ros_read_state(group, &state, NULL);
-    uint64_t vector = (state.regs.rip - AK_VECTOR_PAGE) / AK_VECTOR_STRIDE;
-    if (vector >= AK_IDT_VECTORS ||
-        !ak_exception_read(group->ist_page, group->window, state.regs.rsp, (unsigned)vector, &e))
-        ros_substrate_failed(group, "unknown exception", vector);
-    ros_trace(&(struct ros_event){.kind = MV_TRACE_EXCEPTION,
-                                  .nr = (uint32_t)vector,
-                                  .a = {e.error, e.rip, 0}},
-              begin);
+    if (!ak_exception_read(group->ist_page, group->window, state.regs.rip, state.regs.rsp, &e))
+        ros_substrate_failed(group, "unknown exception", state.regs.rip);
+    ros_trace(
+        &(struct ros_event){.kind = MV_TRACE_EXCEPTION, .nr = e.vector, .a = {e.error, e.rip, 0}},
+        begin);
     WRITE_ONCE(group->trap->attention, 0);
     state.regs.rip = e.rip;
     state.regs.rsp = e.rsp;
     state.regs.rflags = e.rflags;
     group->resume = ROS_LOAD;
     bool in_frame = true;
-    if (ros_debug_on() && debugged(group, (unsigned)vector, &state.regs, &in_frame))
+    if (ros_debug_on() && debugged(group, e.vector, &state.regs, &in_frame))
         return in_frame;
     // A program that steps through itself sees a rewritten site as the one instruction it was.
-    if (vector == VECTOR_DB && e.rflags & FLAG_TF && step_over(group, &state.regs))
+    if (e.vector == VECTOR_DB && e.rflags & FLAG_TF && step_over(group, &state.regs))
         return true;
     enum place place = place_of(group, e.rip);
     if (place == IN_TRAP) {
@@ -419,14 +416,14 @@ static bool exception(struct ros_group *group)
         return true;
     }
     if (place != IN_PROGRAM)
-        ros_substrate_failed(group, "exception in the AeroKernel", vector);
+        ros_substrate_failed(group, "exception in the AeroKernel", e.vector);
     state_to_frame(group, &state.regs);
     if (e.software) { // Linux knows what it makes of it
-        group->frame->rip -= trap_length(e.rip, (unsigned)vector);
+        group->frame->rip -= trap_length(e.rip, e.vector);
         replicate(group);
         return true;
     }
-    if (vector != VECTOR_DB) {
+    if (e.vector != VECTOR_DB) {
         replicate(group);
         return true;
     }

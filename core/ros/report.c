@@ -158,19 +158,15 @@ static void put_segment(const char *name, const struct kvm_segment *s)
 
 // The AeroKernel's page of IST stacks is the guest's to write: what is found there is only printed.
 static bool read_exception(const struct ros_group *group, const struct kvm_regs *regs,
-                           unsigned *vector, struct ak_exception *ret)
+                           struct ak_exception *ret)
 {
-    uint64_t offset = regs->rip - AK_VECTOR_PAGE;
-    *vector = (unsigned)(offset / AK_VECTOR_STRIDE);
-    return offset < AK_IDT_VECTORS * AK_VECTOR_STRIDE &&
-           ak_exception_read(group->ist_page, group->window, regs->rsp, *vector, ret);
+    return ak_exception_read(group->ist_page, group->window, regs->rip, regs->rsp, ret);
 }
 
 uint64_t report_rip(const struct ros_group *group, const struct hvm_details *details)
 {
-    unsigned vector;
     struct ak_exception e;
-    return read_exception(group, &details->regs, &vector, &e) ? e.rip : details->regs.rip;
+    return read_exception(group, &details->regs, &e) ? e.rip : details->regs.rip;
 }
 
 static void put_frame(const struct mv_frame *f)
@@ -220,10 +216,9 @@ void report_processor(const struct ros_group *group, const struct hvm_details *d
     if (details->events.exception.injected || details->events.exception.pending)
         put("pending=%u,0x%x\n", details->events.exception.nr,
             details->events.exception.has_error_code ? details->events.exception.error_code : 0);
-    unsigned vector;
     struct ak_exception e;
-    if (read_exception(group, r, &vector, &e))
-        put("exception=%u,0x%lx,0x%lx,0x%lx,0x%lx\n", vector, (unsigned long)e.error,
+    if (read_exception(group, r, &e))
+        put("exception=%u,0x%lx,0x%lx,0x%lx,0x%lx\n", e.vector, (unsigned long)e.error,
             (unsigned long)e.rip, (unsigned long)e.rsp, (unsigned long)e.rflags);
     put_frame(group->frame);
     const struct mv_trap *trap = group->trap;
@@ -327,11 +322,10 @@ void report_stack(const struct ros_group *group, const struct hvm_details *detai
     const struct mv_frame *f = group->frame;
     struct kvm_regs r = details->regs;
     bool usable = hvm_details_usable(details);
-    unsigned vector;
     struct ak_exception e;
     if (usable)
         put_step("rip", r.rip);
-    if (usable && read_exception(group, &r, &vector, &e)) {
+    if (usable && read_exception(group, &r, &e)) {
         put_step("exception", e.rip);
         r.rip = e.rip;
         r.rsp = e.rsp;
