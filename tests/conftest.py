@@ -71,7 +71,7 @@ class TraceFile:
         self.map = mmap.mmap(self.fd, size)
         header = self.ffi.cast("struct mv_trace_header *", self.ffi.from_buffer(self.map))
         header.magic = 0x5254564D
-        header.version = 2
+        header.version = 3
         header.capacity = TRACE_CAPACITY
         header.tsc_hz = 1_000_000_000  # only intervals are looked at
 

@@ -11,6 +11,13 @@
 #define MV_SLOT_RESULT 8
 #define MV_SLOT_SITE 56
 
+// Behind it, what the HRT says of each system call while a profile is made (struct mv_stamp).
+#define AK_STAMP_OFFSET 0x1440
+#define MV_STAMP_TSC 0
+#define MV_STAMP_RBP 8
+#define MV_STAMP_RAX 16
+#define MV_STAMP_RDX 24
+
 // Values of mv_slot.state.
 #define MV_SLOT_FREE 0     // nothing is asked; written by the HRT, or by the partner
 #define MV_SLOT_POSTED 1   // a request is complete; written by the HRT
@@ -21,6 +28,7 @@
 #define AK_CONTROL_PAGE (AK_BASE + 0x3000)
 #define MV_CONTROL_OPEN 0
 #define MV_CONTROL_SPINS 4
+#define MV_CONTROL_STAMP 12
 #define MV_CONTROL_ROUTES 64
 #define MV_ROUTES 512
 
@@ -45,12 +53,20 @@ struct mv_slot {
     uint64_t site; // address behind the SYSCALL instruction, if it trapped to get here; else 0
 };
 
+// When a system call was made, and the frame pointer there, which a request does not hold.
+struct mv_stamp {
+    uint64_t tsc;
+    uint64_t rbp;
+    uint64_t rax, rdx; // the program's, while RDTSC has them
+};
+
 // What the ROS side tells all virtual CPUs.
 struct mv_control {
     uint32_t open;   // a poller is looking at the slots now; 0: ask the asynchronous way
     uint32_t spins;  // turns of the HRT's waiting loop before it gives a request up
     uint32_t closed; // no override may begin
-    uint8_t padding[MV_CONTROL_ROUTES - 12];
+    uint32_t stamp;  // not 0: say when a system call is made
+    uint8_t padding[MV_CONTROL_ROUTES - 16];
     uint8_t route[MV_ROUTES]; // MV_ROUTE_*, by system call; 0: the asynchronous way
     struct mv_machine machine;
 };

@@ -9,7 +9,7 @@
  */
 enum {
     MV_TRACE_MAGIC = 0x5254564d, /* "MVTR" */
-    MV_TRACE_VERSION = 2,
+    MV_TRACE_VERSION = 3,
 };
 
 enum mv_trace_kind {
@@ -37,7 +37,7 @@ struct mv_trace_event {
     uint32_t nr;
     int64_t result;
     uint64_t a[4];
-    uint64_t unused;
+    uint64_t asked; /* in a profile, of a system call: TSC at which the HRT asked, 0 if unknown */
 };
 
 struct mv_trace_header {

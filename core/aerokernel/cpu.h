@@ -18,9 +18,9 @@ enum { AK_GDT_ENTRIES = 16, AK_IDT_VECTORS = 256 };
 extern const char ak_entry_page[], ak_vector_page[], ak_image_end[];
 extern const char ak_call_saved[], ak_syscall_entry[], ak_request[], ak_consumed[],
     ak_asynchronous[], ak_doorbell[], ak_answered[], ak_port[], ak_entry_end[], ak_probe[],
-    ak_local[], ak_local_saved[], ak_done[], ak_trap_forward[], ak_forward[], ak_trap_entry[],
-    ak_trap_saved[], ak_trap_end[], ak_syscall_return[], ak_page_fault_ring0[],
-    ak_page_fault_ring3[], ak_page_fault_interpreted[];
+    ak_stamp[], ak_stamp_saved[], ak_stamp_end[], ak_local[], ak_local_saved[], ak_done[],
+    ak_trap_forward[], ak_forward[], ak_trap_entry[], ak_trap_saved[], ak_trap_end[],
+    ak_syscall_return[], ak_page_fault_ring0[], ak_page_fault_ring3[], ak_page_fault_interpreted[];
 
 // The image of what is C (image.h), as bytes.
 extern const char ak_kernel_begin[], ak_kernel_end[];

@@ -10,6 +10,7 @@
 // Addresses within the window of the virtual CPU that executes the alias of this page.
 #define FRAME(field) (ak_entry_page + AK_FRAME_OFFSET + MV_FRAME_##field)(%rip)
 #define SLOT(field) (ak_entry_page + AK_SLOT_OFFSET + MV_SLOT_##field)(%rip)
+#define STAMP(field) (ak_entry_page + AK_STAMP_OFFSET + MV_STAMP_##field)(%rip)
 #define TRAP(field) (ak_entry_page + AK_TRAP_OFFSET + MV_FRAME_##field)(%rip)
 #define TRAP_WORD(field) (ak_entry_page + AK_TRAP_OFFSET + MV_TRAP_##field)(%rip)
 #define DOORBELL (ak_entry_page + AK_DOORBELL_OFFSET)(%rip)
@@ -33,6 +34,8 @@
     .globl ak_entry_page, ak_vector_page, ak_image_end
     .globl ak_call_saved, ak_syscall_entry, ak_request, ak_consumed, ak_asynchronous
     .globl ak_doorbell, ak_answered, ak_port, ak_entry_end, ak_probe
+    .globl ak_stamp, ak_stamp_saved, ak_stamp_end
+    .hidden ak_stamp, ak_stamp_saved, ak_stamp_end
     .globl ak_local, ak_local_saved, ak_trap_entry, ak_trap_saved, ak_trap_end
     .globl ak_done, ak_trap_forward, ak_forward
     .hidden ak_done, ak_trap_forward, ak_forward
@@ -99,6 +102,9 @@ ak_syscall_entry:
     // The call has not begun. RCX: where it trapped, or 0. From here to ak_consumed only RCX and
     // R11 change, so that a signal can find the program's state in the registers and the frame.
 ak_request:
+    cmpl $0, CONTROL(STAMP)
+    jne ak_stamp
+ak_stamped:
     mov %eax, %r11d
     cmp $MV_ROUTES, %r11d
     jae ak_asynchronous
@@ -180,6 +186,20 @@ ak_answered:
 ak_port:
     out %al, $AK_PORT_DOORBELL
     jmp ak_answered
+
+    // For a profile: when the call was made. RDTSC needs two registers.
+ak_stamp:
+    mov %rax, STAMP(RAX)
+    mov %rdx, STAMP(RDX)
+    mov %rbp, STAMP(RBP)
+ak_stamp_saved:
+    rdtsc
+    mov %eax, STAMP(TSC)
+    mov %edx, STAMP(TSC + 4)
+    mov STAMP(RAX), %rax
+    mov STAMP(RDX), %rdx
+    jmp ak_stamped
+ak_stamp_end:
 ak_entry_end:
 
     .macro SAVE_TO_TRAP

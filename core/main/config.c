@@ -50,7 +50,7 @@ static void words(const struct mv_item *item, void *ret)
 
 void mv_config_inherit(const char *text, char *ret, size_t size)
 {
-    static const char *const dropped[] = {"require", "quiet", "loadonly",    "stats",
+    static const char *const dropped[] = {"require", "quiet", "loadonly",    "stats",   "profile",
                                           "trace",   "debug", "debugsocket", "override"};
     struct mv_item item;
     size_t used = (size_t)mv_format(ret, size, "quiet=1");
@@ -80,6 +80,7 @@ void mv_config_parse(const char *text, struct mv_config *ret)
         {"ring", mv_key_auto, MEMBER(ring)},
         {"stats", mv_key_number, MEMBER(stats_fd)},
         {"trace", mv_key_number, MEMBER(trace_fd)},
+        {"profile", mv_key_number, MEMBER(profile_fd)},
         {"debug", mv_key_number, MEMBER(debug_fd)},
         {"debugsocket", mv_key_number, MEMBER(debug_socket)},
         {"override", mv_key_number, MEMBER(override_fd)},
@@ -93,7 +94,8 @@ void mv_config_parse(const char *text, struct mv_config *ret)
         {"hrtcpus", cpu_mask, MEMBER(hrt_cpus)},
     };
     memset(ret, 0, sizeof(*ret));
-    ret->ring = ret->stats_fd = ret->trace_fd = ret->debug_fd = ret->debug_socket = -1;
+    ret->ring = ret->stats_fd = ret->trace_fd = ret->profile_fd = -1;
+    ret->debug_fd = ret->debug_socket = -1;
     ret->override_fd = -1;
     ret->memory_high = MEMORY_HIGH_MIB;
     mv_keys_parse(text, keys, ARRAY_SIZE(keys), ret);

@@ -15,6 +15,7 @@
 #include "ros/channel.h"
 #include "ros/crash.h"
 #include "ros/debug.h"
+#include "ros/profile.h"
 #include "ros/trace.h"
 
 struct ros_process ros;
@@ -67,6 +68,7 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
     ros_space_control()->machine.memory_high = MIB(config->memory_high);
     ros_channel_init(&config->channel, ros_space_control(), costs->exit_cycles,
                      hvm_tsc_hz(&(*ret)->vcpu));
+    ros_profile_init(ros_space_control(), costs->exit_cycles, hvm_tsc_hz(&(*ret)->vcpu));
     ros_channel_begin(*ret, NULL, true);
     // A debugger shows the program's code as it was, and steps through it.
     if (ros.hvm.limits.fsgsbase && config->channel.mode != ROS_CHANNEL_ASYNC && !ros_debug_on())
@@ -131,6 +133,7 @@ void mv_begin(struct ros_group *group, uint64_t begin)
     ros_signal_set_mask(group, mask);
     ros_signal_publish(group);
     ros_override_identify(group);
+    ros_profile_process();
     if (ros_stats()) {
         ros_stats()->ring = ros.ring;
         ros_stats()->hrt = 1;
@@ -147,8 +150,8 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
     const char *what, *why;
     struct mv_costs costs;
     uint64_t begin = rdtsc();
-    if (ros_trace_open(config->stats_fd, config->trace_fd))
-        mv_die(MV_EXIT_FAILURE, "run: files for --stats and --trace: no memory; free some");
+    if (ros_trace_open(config->stats_fd, config->trace_fd, config->profile_fd))
+        mv_die(MV_EXIT_FAILURE, "run: files for counters, trace or profile: no memory; free some");
     if (config->debug_fd >= 0 && ros_debug_open(config->debug_fd, config->debug_socket))
         mv_die(MV_EXIT_FAILURE, "run: memory for --gdb: no memory; free some");
     if (config->off)

@@ -18,8 +18,8 @@ struct mv_config {
     bool follow;   // follow=1: execve starts an HRT again
     bool loadonly; // loadonly=1: everything up to the first instruction, then exit 0
     unsigned phys_bits;
-    int ring; // -1: as measured
-    int stats_fd, trace_fd;
+    int ring;                           // -1: as measured
+    int stats_fd, trace_fd, profile_fd; // stats=FD, trace=FD, profile=FD: shared; -1: none
     int debug_fd, debug_socket;        // debug=FD, debugsocket=FD: shared with a debugger; -1: none
     int override_fd;                   // override=FD: modules (abi/override.h); -1: none
     struct ros_channel_config channel; // channel=auto|sync|async, pollers=N, roscpus=0xMASK

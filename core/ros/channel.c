@@ -13,6 +13,7 @@ _Static_assert(offsetof(struct mv_slot, arg) == MV_SLOT_ARGS, "channel.h");
 _Static_assert(offsetof(struct mv_slot, result) == MV_SLOT_RESULT, "channel.h");
 _Static_assert(offsetof(struct mv_slot, site) == MV_SLOT_SITE, "channel.h");
 _Static_assert(offsetof(struct mv_control, spins) == MV_CONTROL_SPINS, "channel.h");
+_Static_assert(offsetof(struct mv_control, stamp) == MV_CONTROL_STAMP, "channel.h");
 _Static_assert(offsetof(struct mv_control, route) == MV_CONTROL_ROUTES, "channel.h");
 
 // How long the partner looks before it sleeps, in turns of a loop with PAUSE, and how long it

@@ -12,6 +12,7 @@
 #include "ros/channel.h"
 #include "ros/crash.h"
 #include "ros/debug.h"
+#include "ros/profile.h"
 #include "ros/trace.h"
 
 enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_UD = 6, VECTOR_PF = 14 };
@@ -44,6 +45,7 @@ enum place {
     IN_CALL,    // a rewritten site has called: RCX is the address behind it
     IN_SYSCALL, // SYSCALL has trapped: RCX is the address behind it, R11 the flags
     IN_REQUEST, // frame: RIP, RSP, flags; registers: the rest; the slot says how far the call is
+    IN_STAMP,   // the same, but the stamp has RAX and RDX
     IN_RESULT,  // the same, and the call is done
     IN_ANSWER,  // the frame holds everything
     IN_TRAP,    // the AeroKernel answers an event; the trap's record says how far it is
@@ -58,7 +60,8 @@ static enum place place_of(const struct ros_group *group, uint64_t rip)
     } parts[] = {
         {ak_call_saved, IN_CALL},     {ak_syscall_return, IN_REQUEST}, {ak_request, IN_SYSCALL},
         {ak_consumed, IN_REQUEST},    {ak_asynchronous, IN_RESULT},    {ak_answered, IN_REQUEST},
-        {ak_port, IN_ANSWER},         {ak_port + 1, IN_REQUEST},       {ak_local, IN_ANSWER},
+        {ak_port, IN_ANSWER},         {ak_port + 1, IN_REQUEST},       {ak_stamp, IN_ANSWER},
+        {ak_stamp_saved, IN_REQUEST}, {ak_stamp_end, IN_STAMP},        {ak_local, IN_ANSWER},
         {ak_local_saved, IN_REQUEST}, {ak_trap_entry, IN_TRAP},        {ak_trap_saved, IN_VECTOR},
         {ak_done, IN_TRAP},           {ak_trap_forward, IN_RESULT},    {ak_forward, IN_TRAP},
         {ak_trap_end, IN_REQUEST},
@@ -152,6 +155,11 @@ static void state_to_frame(struct ros_group *group, const struct kvm_regs *regs)
     frame_from_regs(f, regs);
     if (place == IN_PROGRAM)
         return;
+    if (place == IN_STAMP) {
+        f->rax = READ_ONCE(group->stamp->rax);
+        f->rdx = READ_ONCE(group->stamp->rdx);
+        place = IN_REQUEST;
+    }
     f->rcx = place == IN_REQUEST || place == IN_RESULT ? rip : regs->rcx;
     f->rip = f->rcx;
     if ((place == IN_CALL || place == IN_SYSCALL) && regs->rsp - group->window < AK_WINDOW_STRIDE)
@@ -540,9 +548,13 @@ void ros_loop(struct ros_group *group)
             load_frame(group, group->frame);
         load_xsave(group);
         ros_group_follow_cpu(group);
+        if (ros_profile)
+            ros_profile_enters(group);
         // A signal that arrives from here on kicks the virtual CPU out at once.
         ros_channel_release(group);
         struct hvm_exit exit = hvm_vcpu_run(&group->vcpu);
+        if (ros_profile)
+            ros_profile_left(group);
         ros_channel_take(group);
         in_frame = handle(group, exit);
     }

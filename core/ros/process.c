@@ -19,6 +19,7 @@
 #include "rewrite/rewrite.h"
 #include "ros/channel.h"
 #include "ros/debug.h"
+#include "ros/profile.h"
 #include "ros/trace.h"
 
 // A clone request in the terms of clone3, whichever call made it.
@@ -186,6 +187,8 @@ static void forked_child(struct ros_group *group)
     make_vm(group);
     if (ros_stats())
         ros_stats_add(&ros_stats()->processes, 1);
+    ros_profile_process();
+    ros_profile_group(group);
 }
 
 // A child in memory of its own with its parent's descriptor table: what it opened there for a VM of
@@ -369,7 +372,7 @@ static bool may_follow(const char *path)
            sys3(__NR_faccessat, AT_FDCWD, path, 5 /* R_OK | X_OK */) == 0;
 }
 
-enum { FOLLOW_CONFIG_MAX = KIB(13) };
+enum { FOLLOW_CONFIG_MAX = KIB(13), KEY_MAX = 32 };
 enum { FOLLOW_ARGS_MAX = 4000 }; // on the partner's stack; longer command lines run natively
 
 // execve under --follow: the same core starts the new program. Returns what execve returned, or
@@ -389,14 +392,18 @@ static int64_t follow(struct ros_group *group, struct ros_args *args)
     if (!n || argv[3 + n])
         return ROS_FRAME_SET;
     struct ros_args own = {{(uint64_t)ros.core_path, (uint64_t)argv, args->a[2]}};
-    int modules = ros_override_file();
-    if (modules < 0)
-        mv_format(config, sizeof(config), "%s", ros.config);
-    else
-        mv_format(config, sizeof(config), "%s,override=%d", ros.config, modules);
+    char modules_key[KEY_MAX] = "", profile_key[KEY_MAX] = "";
+    int modules = ros_override_file(), profile = ros_profile_inherit();
+    if (modules >= 0)
+        mv_format(modules_key, sizeof(modules_key), ",override=%d", modules);
+    if (profile >= 0)
+        mv_format(profile_key, sizeof(profile_key), ",profile=%d", profile);
+    mv_format(config, sizeof(config), "%s%s%s", ros.config, modules_key, profile_key);
     sys3(__NR_fcntl, modules, F_SETFD, 0);
     int64_t result = exec_forward(group, __NR_execve, &own);
     sys3(__NR_fcntl, modules, F_SETFD, FD_CLOEXEC);
+    if (profile >= 0)
+        sys1(__NR_close, profile);
     return result;
 }
 

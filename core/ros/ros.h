@@ -50,6 +50,19 @@ struct ros_recent {
     uint64_t unused;
 };
 
+// For a profile (profile.c): the stay of a partner on the ROS side, from one KVM_RUN to the next,
+// and the event that is under way there or on a poller. Whoever acts for the group has it.
+struct ros_visit {
+    struct mv_profile_group *group;   // where the group is counted; NULL if there is no room
+    struct mv_profile_counts *counts; // where the first event is; NULL: there was none yet
+    uint64_t left_at;                 // TSC of KVM_RUN's return
+    uint64_t call_at;                 // TSC at which the call began,
+    uint64_t processor_ns;            // and the thread's time on processors until then
+    uint64_t in_calls;                // TSC cycles in events so far
+    uint64_t nested;                  // of these, within the event that is under way
+    uint64_t rip, rsp, rbp;           // where the program is
+};
+
 // One execution group: a Linux thread (the partner) and the virtual CPU it drives. It lies at the
 // start of a block of GROUP_BLOCK bytes that also holds the partner's stacks, so that any code of
 // the core, signal handlers included, finds its group from the stack pointer alone: the
@@ -65,6 +78,7 @@ struct ros_group {
     struct mv_frame *frame;
     struct mv_trap *trap;
     struct mv_slot *slot;
+    struct mv_stamp *stamp;
     struct mv_signals *signals;
     struct ak_identity *identity;
     uint32_t server;          // who acts for the group (channel.h)
@@ -124,6 +138,8 @@ struct ros_group {
             uint64_t nr, rip, begin; // begin: CLOCK_MONOTONIC, ns
         } call;
     } debug;
+
+    struct ros_visit visit; // if there is a profile
 
     uint32_t recent_next; // where in `recent` the next event goes
     struct ros_recent recent[ROS_RECENT] __attribute__((aligned(64)));

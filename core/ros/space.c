@@ -250,6 +250,7 @@ int ros_space_make_window(unsigned id, struct ros_group *group)
     group->frame = (struct mv_frame *)frame;
     group->trap = (struct mv_trap *)(frame + AK_TRAP_OFFSET - AK_FRAME_OFFSET);
     group->slot = (struct mv_slot *)(frame + AK_SLOT_OFFSET - AK_FRAME_OFFSET);
+    group->stamp = (struct mv_stamp *)(frame + AK_STAMP_OFFSET - AK_FRAME_OFFSET);
     group->signals = (struct mv_signals *)(frame + AK_SIGNALS_OFFSET - AK_FRAME_OFFSET);
     group->identity = (struct ak_identity *)(frame + AK_IDENTITY_OFFSET - AK_FRAME_OFFSET);
     return err;

@@ -5,6 +5,7 @@
 
 #include "ros/channel.h"
 #include "ros/debug.h"
+#include "ros/profile.h"
 #include "ros/trace.h"
 
 // Calls that are not simply forwarded to Linux by the partner. Whatever is not here is.
@@ -122,6 +123,8 @@ void ros_syscall_dispatch(struct ros_group *group)
     // table of descriptors.
     bool rights = ros_route_changes_rights(nr, &args);
     ros_channel_missed(group, nr);
+    if (ros_profile)
+        ros_profile_call(group);
     int64_t result = ros_debug_on() ? ros_debug_call(group, nr, &args) : ros_call(group, nr, &args);
     if (rights && group->rights)
         ros_channel_rights_changed(group);

@@ -7,6 +7,7 @@
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
+#include "ros/profile.h"
 
 static struct mv_stats *stats;
 static struct mv_trace_header *trace;
@@ -37,13 +38,18 @@ static int map_file(int fd, uint64_t least, uint64_t *size, void **ret)
         sys_mmap(at, st.stx_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
     if (sys_failed(mapped))
         return (int)mapped;
-    sys1(__NR_close, fd);
     *size = st.stx_size;
     *ret = (void *)mapped;
     return 0;
 }
 
-int ros_trace_open(int stats_fd, int trace_fd)
+static void use_trace(struct mv_trace_header *at, uint64_t size)
+{
+    trace = at;
+    trace_capacity = MIN((size - sizeof(*at)) / sizeof(struct mv_trace_event), at->capacity);
+}
+
+int ros_trace_open(int stats_fd, int trace_fd, int profile_fd)
 {
     uint64_t size;
     void *mapped;
@@ -52,6 +58,7 @@ int ros_trace_open(int stats_fd, int trace_fd)
         err = map_file(stats_fd, sizeof(*stats), &size, &mapped);
         if (err)
             return err;
+        sys1(__NR_close, stats_fd);
         stats = mapped;
         stats->magic = MV_STATS_MAGIC;
         stats->version = MV_STATS_VERSION;
@@ -61,9 +68,15 @@ int ros_trace_open(int stats_fd, int trace_fd)
         err = map_file(trace_fd, sizeof(*trace), &size, &mapped);
         if (err)
             return err;
-        trace = mapped;
-        trace_capacity = (size - sizeof(*trace)) / sizeof(struct mv_trace_event);
-        trace_capacity = MIN(trace_capacity, trace->capacity);
+        sys1(__NR_close, trace_fd);
+        use_trace(mapped, size);
+    }
+    if (profile_fd >= 0) {
+        err = map_file(profile_fd, sizeof(*ros_profile) + sizeof(*trace), &size, &mapped);
+        if (err)
+            return err;
+        ros_profile_open(mapped, profile_fd);
+        use_trace((void *)(ros_profile + 1), size - sizeof(*ros_profile));
     }
     return 0;
 }
@@ -103,6 +116,7 @@ void ros_stats_groups(unsigned alive)
 void ros_stats_finish(void)
 {
     struct rusage usage = {0};
+    ros_profile_finish();
     if (stats && sys2(__NR_getrusage, 0, &usage) == 0)
         raise_to(&stats->guest_memory_peak, (uint64_t)usage.ru_maxrss * KIB(1));
 }
@@ -145,9 +159,12 @@ void ros_trace_for(struct ros_group *group, const struct ros_event *event, uint6
     keep(group, event, begin);
     if (!stats && !trace)
         return;
-    uint64_t end = rdtsc();
+    bool is_call = event->kind == MV_TRACE_SYSCALL || event->kind == MV_TRACE_SYNC;
+    uint64_t end = rdtsc(), asked = is_call ? ros_profile_requested(group) : 0;
     if (stats)
         count(event, end - begin);
+    if (ros_profile)
+        ros_profile_event(has_group ? group : NULL, event, begin, end);
     if (!trace)
         return;
     uint64_t index = __atomic_fetch_add(&trace->next, 1, __ATOMIC_RELAXED);
@@ -156,6 +173,7 @@ void ros_trace_for(struct ros_group *group, const struct ros_event *event, uint6
     struct mv_trace_event *to = (struct mv_trace_event *)(trace + 1) + index;
     to->begin = begin;
     to->end = end;
+    to->asked = asked;
     to->pid = has_group ? group->id.pid : 0;
     to->tid = has_group ? group->id.tid : 0;
     to->nr = event->nr;

@@ -9,8 +9,9 @@
 #include "abi/trace.h"
 #include "ros/ros.h"
 
-// Map the files behind the descriptors (-1: none) and close them. Returns 0 or a negative errno.
-int ros_trace_open(int stats_fd, int trace_fd);
+// Map the files behind the descriptors (-1: none), which the core owns from then on. A profile has
+// a trace of its own, so there is one of these two at most. Returns 0 or a negative errno.
+int ros_trace_open(int stats_fd, int trace_fd, int profile_fd);
 
 // NULL unless counters are kept.
 struct mv_stats *ros_stats(void);

@@ -191,7 +191,7 @@ def run_observed(
         config = [*config, f"{name}={fd}"]
     if trace is not None:
         header = ffi.cast("struct mv_trace_header *", ffi.from_buffer(maps["trace"]))
-        header.magic, header.version = 0x5254564D, 2
+        header.magic, header.version = 0x5254564D, 3
         header.capacity = TRACE_CAPACITY
         header.tsc_hz = int(probe()["tsc_hz"])
         del header
