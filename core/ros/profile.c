@@ -183,7 +183,7 @@ static void count_range(const struct ros_event *event, uint32_t kind, uint64_t c
         return;
     struct mv_profile_range *range = range_of(kind, event->nr, flags, address);
     if (!range) {
-        add(&ros_profile->ranges_dropped, 1);
+        add(&ros_profile->ranges_dropped, own.process < MV_PROFILE_PROCESSES);
         return;
     }
     add(&range->count, 1);

@@ -59,19 +59,21 @@ def read_stats(data: Any) -> dict[str, Any]:
     }
 
 
-def trace_json(data: Any) -> dict[str, Any]:
+def trace_json(data: Any, offset: int = 0) -> dict[str, Any]:
     """Turn a trace (core/abi/trace.h) into the trace-event JSON that Perfetto reads.
 
-    Times are in microseconds of the TSC. Raises ValueError for a buffer that holds no trace.
+    offset: of the trace in the buffer, bytes. Times are in microseconds of the TSC. Raises
+    ValueError for a buffer that holds no trace.
     """
     ffi = _interface()
-    buffer = ffi.from_buffer(data)
+    buffer = ffi.from_buffer(data) + offset
     header = ffi.cast("struct mv_trace_header *", buffer)
     if header.magic != 0x5254564D or not header.tsc_hz:
         raise ValueError("not a trace")
     kinds = _enum_names(ffi, "mv_trace_kind", "MV_TRACE_")
     events = ffi.cast("struct mv_trace_event *", buffer + ffi.sizeof("struct mv_trace_header"))
-    count = min(header.next, header.capacity)
+    room = (len(data) - offset - ffi.sizeof("struct mv_trace_header")) // ffi.sizeof(events[0])
+    count = min(header.next, header.capacity, room)
     out = []
     for event in (events[i] for i in range(count)):
         kind = kinds.get(event.kind, "none")
@@ -133,7 +135,8 @@ def print_stats(stats: dict[str, Any]) -> None:
     )
 
 
-def _inheritable(name: str, size: int) -> tuple[int, mmap.mmap]:
+def inheritable(name: str, size: int) -> tuple[int, mmap.mmap]:
+    """A file in memory for the core, which inherits the descriptor. Raises OSError."""
     low = os.memfd_create(name, 0)
     fd = fcntl.fcntl(low, fcntl.F_DUPFD, 3)  # closed standard descriptors stay closed
     os.close(low)
@@ -153,7 +156,9 @@ def end_as(status: int) -> NoReturn:
     sys.exit(os.waitstatus_to_exitcode(status))
 
 
-def _wait(pid: int) -> int:
+def wait_for(pid: int) -> int:
+    """Wait for the program as `time` would; returns its wait status."""
+
     def forward(number: int, frame: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -187,7 +192,7 @@ def run_observed(
         header_size = ffi.sizeof("struct mv_trace_header")
         sizes["trace"] = header_size + TRACE_CAPACITY * event_size
     for name, size in sizes.items():
-        fd, maps[name] = _inheritable(f"multiverse-{name}", size)
+        fd, maps[name] = inheritable(f"multiverse-{name}", size)
         config = [*config, f"{name}={fd}"]
     if trace is not None:
         header = ffi.cast("struct mv_trace_header *", ffi.from_buffer(maps["trace"]))
@@ -200,7 +205,7 @@ def run_observed(
     if pid == 0:
         restore_signals()
         os.execve(core, [core, ",".join(config), path, *argv], program_environment(config))
-    status = _wait(pid)
+    status = wait_for(pid)
     if stats is not None:
         counters = read_stats(maps["stats"])
         if stats_file:

@@ -21,6 +21,7 @@ COMMANDS = {
     "kernel": "Build and boot programs that are linked with the AeroKernel alone.",
     "override": "Check, build and explain overrides of system calls and functions.",
     "pack": "Make a fat binary of an existing executable.",
+    "profile": "Show what a program asks Linux for, and what that costs.",
     "run": "Run a program as a hybrid runtime.",
     "strip": "Take out what a fat binary carries.",
     "testbed": "Run programs at ring 0 on any machine, in an emulated one.",

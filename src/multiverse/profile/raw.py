@@ -15,6 +15,8 @@ import cffi
 from multiverse.core import core_header
 from multiverse.crash.raw import Mapping
 
+MAGIC, TRACE_MAGIC = 0x4650564D, 0x5254564D
+CALLS = 512  # numbers of system calls that are counted apart
 VALID = 2
 WORD = 8
 UNKNOWN = (1 << 64) - 1
@@ -142,17 +144,17 @@ def interface() -> Any:
 def size_of(ffi: Any, events: int) -> int:
     """Bytes of a file with room for so many events of the timeline."""
     sizes = map(ffi.sizeof, ("struct mv_profile", "struct mv_trace_header"))
-    return sum(sizes) + events * int(ffi.sizeof("struct mv_trace_event"))
+    return int(sum(sizes)) + events * int(ffi.sizeof("struct mv_trace_event"))
 
 
 def prepare(ffi: Any, data: Any, events: int, tsc_hz: int) -> None:
     """Fill in what the core expects to find."""
     buffer = ffi.from_buffer(data)
     profile = ffi.cast("struct mv_profile *", buffer)
-    profile.magic, profile.version = ffi.typeof("struct mv_profile") and (0x4650564D, 1)
+    profile.magic, profile.version = MAGIC, 1
     profile.sync_wait_min = UNKNOWN
     trace = ffi.cast("struct mv_trace_header *", buffer + ffi.sizeof("struct mv_profile"))
-    trace.magic, trace.version = 0x5254564D, 3
+    trace.magic, trace.version = TRACE_MAGIC, 3
     trace.capacity, trace.tsc_hz = events, tsc_hz
 
 
@@ -221,7 +223,7 @@ def read(data: Any) -> RawProfile:
     buffer = ffi.from_buffer(data)
     profile = ffi.cast("struct mv_profile *", buffer)[0]
     trace = ffi.cast("struct mv_trace_header *", buffer + ffi.sizeof("struct mv_profile"))
-    if profile.magic != 0x4650564D or trace.magic != 0x5254564D or not trace.tsc_hz:
+    if profile.magic != MAGIC or trace.magic != TRACE_MAGIC or not trace.tsc_hz:
         raise ValueError("not a profile")
     kinds = _kinds(ffi)
     room = (len(buffer) - size_of(ffi, 0)) // ffi.sizeof("struct mv_trace_event")
@@ -229,7 +231,6 @@ def read(data: Any) -> RawProfile:
     for sample in profile.sample:
         if sample.state == VALID and sample.site < len(profile.site):
             samples[sample.site].append(_sample(sample))
-    calls = 512
     return RawProfile(
         tsc_hz=int(trace.tsc_hz),
         exit_cycles=int(profile.exit_cycles),
@@ -274,8 +275,8 @@ def read(data: Any) -> RawProfile:
         ],  # fmt: skip
         rest=[
             (
-                "syscall" if i < calls else kinds.get(i - calls, "none"),
-                i if i < calls else 0,
+                "syscall" if i < CALLS else kinds.get(i - CALLS, "none"),
+                i if i < CALLS else 0,
                 _counts(c),
             )
             for i, c in enumerate(profile.rest)

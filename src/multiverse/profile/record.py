@@ -1,0 +1,54 @@
+"""Run a program and profile it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from multiverse.cli.run import program_environment, restore_signals
+from multiverse.core import core_path, probe
+from multiverse.observe import inheritable, trace_json, wait_for
+from multiverse.profile import raw
+from multiverse.profile.analysis import Analysis
+from multiverse.profile.model import Profile
+
+
+@dataclass
+class Recording:
+    """A run that has ended."""
+
+    program: list[str]
+    status: int
+    seconds: float
+    data: Any
+
+    def profile(self) -> Profile:
+        """Names and costs. Raises ValueError if the core has written nonsense."""
+        found = raw.read(self.data)
+        return Analysis(found).profile(self.program, self.status, self.seconds)
+
+    def perfetto(self) -> dict[str, Any]:
+        ffi = raw.interface()
+        return trace_json(self.data, ffi.sizeof("struct mv_profile"))
+
+
+def record(config: list[str], path: str, argv: list[str], events: int) -> Recording:
+    """Run the program to its end.
+
+    config: for the core; events: room for so many on the timeline. Raises OSError if the core
+    cannot be started.
+    """
+    ffi = raw.interface()
+    fd, data = inheritable("multiverse-profile", raw.size_of(ffi, events))
+    raw.prepare(ffi, data, events, int(probe()["tsc_hz"]))
+    core = str(core_path())
+    config = [*config, f"profile={fd}"]
+    begin = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        restore_signals()
+        os.execve(core, [core, ",".join(config), path, *argv], program_environment(config))
+    status = wait_for(pid)
+    return Recording(argv, status, time.monotonic() - begin, data)
