@@ -383,7 +383,11 @@ static int64_t follow(struct ros_group *group, struct ros_args *args)
     char path[LDR_PATH_MAX], config[FOLLOW_CONFIG_MAX];
     uint64_t argv[FOLLOW_ARGS_MAX + 4] = {(uint64_t)ros.core_path, (uint64_t)config,
                                           (uint64_t)path};
-    if (ros_copy_string(path, args->a[0], sizeof(path)) < 0 || !may_follow(path))
+    if (ros_is_exe_link(args->a[0])) // the link will be the core's
+        mv_format(path, sizeof(path), "%s", ros.exe_path);
+    else if (ros_copy_string(path, args->a[0], sizeof(path)) < 0)
+        return ROS_FRAME_SET;
+    if (!may_follow(path))
         return ROS_FRAME_SET;
     unsigned n = 0;
     while (n < FOLLOW_ARGS_MAX && ros_copy_in(&argv[3 + n], args->a[1] + n * 8, 8) == 0 &&

@@ -366,7 +366,10 @@ int64_t ros_forward(struct ros_group *group, uint64_t nr, const struct ros_args 
 // gets rid of pollers and VM (a KVM may keep a thread of its own) while the call is made.
 int64_t ros_call_alone(struct ros_group *group, uint64_t nr, const struct ros_args *args);
 
-// Where a path argument names the link to the program's own file, put the file's real path.
+// True if the program's string at `path` names the link to its own file.
+bool ros_is_exe_link(uint64_t path);
+// Where a path argument names that link, and Linux has another file for it, put the file's real
+// path.
 void ros_replace_exe_link(struct ros_args *args, unsigned at);
 
 typedef int64_t ros_handler(struct ros_group *group, uint64_t nr, struct ros_args *args);

@@ -84,11 +84,10 @@ int64_t ros_sys_setns(struct ros_group *group, uint64_t nr, struct ros_args *arg
     return ros_call_alone(group, nr, args);
 }
 
-// True if the string at `path` names the link to the program's own file.
-static bool is_exe_link(uint64_t path)
+bool ros_is_exe_link(uint64_t path)
 {
     char text[64], own[32];
-    if (ros.exe_by_kernel || ros_copy_in(text, path, 6) || memcmp(text, "/proc/", 6) != 0 ||
+    if (ros_copy_in(text, path, 6) || memcmp(text, "/proc/", 6) != 0 ||
         ros_copy_string(text, path, sizeof(text)) < 0)
         return false;
     mv_format(own, sizeof(own), "/proc/%u/exe", ros_self()->id.pid);
@@ -98,7 +97,7 @@ static bool is_exe_link(uint64_t path)
 
 void ros_replace_exe_link(struct ros_args *args, unsigned at)
 {
-    if (is_exe_link(args->a[at]))
+    if (!ros.exe_by_kernel && ros_is_exe_link(args->a[at]))
         args->a[at] = (uint64_t)ros.exe_path;
 }
 
@@ -124,14 +123,14 @@ static int64_t read_exe_link(uint64_t buffer, uint64_t size)
 
 int64_t ros_sys_readlink(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
-    if (is_exe_link(args->a[0]))
+    if (!ros.exe_by_kernel && ros_is_exe_link(args->a[0]))
         return read_exe_link(args->a[1], args->a[2]);
     return ros_forward(group, nr, args);
 }
 
 int64_t ros_sys_readlinkat(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
-    if (is_exe_link(args->a[1]))
+    if (!ros.exe_by_kernel && ros_is_exe_link(args->a[1]))
         return read_exe_link(args->a[2], args->a[3]);
     return ros_forward(group, nr, args);
 }
