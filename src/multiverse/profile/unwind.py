@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,22 +43,42 @@ class CallFrames:
     def __init__(self, file: Any) -> None:
         """Raises one of BROKEN."""
         elf = ELFFile(file)
-        header = elf.get_section_by_name(".eh_frame_hdr")
         section = elf.get_section_by_name(".eh_frame")
-        if header is None or section is None:
+        if section is None:
             raise ValueError("no unwinding tables")
-        data = header.data()
-        *encoding, _pointer, count = HEADER.unpack_from(data)
-        if tuple(encoding) != HEADER_ENCODING:
-            raise ValueError("unwinding tables in another encoding")
-        pairs = struct.unpack_from(f"<{2 * count}i", data, HEADER.size)
-        base = int(header["sh_addr"])
-        self.starts = [base + offset for offset in pairs[0::2]]
-        self.entries = [base + offset for offset in pairs[1::2]]
         self.data = section.data()
         self.address = int(section["sh_addr"])
         self.structs = DWARFStructs(little_endian=True, dwarf_format=32, address_size=8)
         self.decoded: dict[int, tuple[int, int, list[dict[Any, Any]]] | None] = {}
+        pairs = sorted(self._table(elf.get_section_by_name(".eh_frame_hdr")) or self._walk())
+        self.starts = [start for start, _ in pairs]
+        self.entries = [entry for _, entry in pairs]
+
+    @staticmethod
+    def _table(header: Any) -> list[tuple[int, int]]:
+        """Where functions begin and their entries are, as the linker has noted it, if it has."""
+        if header is None:
+            return []
+        data = header.data()
+        *encoding, _pointer, count = HEADER.unpack_from(data)
+        if tuple(encoding) != HEADER_ENCODING:
+            return []
+        pairs = struct.unpack_from(f"<{2 * count}i", data, HEADER.size)
+        base = int(header["sh_addr"])
+        return [(base + a, base + b) for a, b in zip(pairs[0::2], pairs[1::2], strict=True)]
+
+    def _walk(self) -> Iterator[tuple[int, int]]:
+        """The same from the entries themselves, as in many static programs."""
+        offset = 0
+        while offset + 8 <= len(self.data):
+            length, back = struct.unpack_from("<II", self.data, offset)
+            if length and back:
+                try:
+                    start, _end, _rows = self._decode(self.address + offset)
+                    yield start, self.address + offset
+                except BROKEN:
+                    pass
+            offset += 4 + length
 
     def start(self, address: int) -> int | None:
         """Where the function begins that an address lies in."""
@@ -160,6 +181,9 @@ class Unwinder:
                     break
                 saved = stack.word(cfa + rule.rbp) if rule.rbp is not None else rbp
                 rsp, rbp = cfa, saved or 0
+            elif len(steps) == 1 and stack.is_return(rsp):  # a function without a frame
+                at = rsp
+                rsp = at + WORD
             elif rbp >= rsp and stack.is_return(rbp + WORD):
                 at, scans = rbp + WORD, 0
                 rsp, rbp = rbp + 2 * WORD, stack.word(rbp) or 0
