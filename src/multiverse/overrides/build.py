@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from elftools.common.exceptions import ELFError
 
 from multiverse import __version__
 from multiverse.core import core_path
 from multiverse.overrides import compiler, described
-from multiverse.overrides.definition import Definition, Override, Syscall, read
-from multiverse.overrides.errors import Mistake, Mistakes, Place, Unusable
+from multiverse.overrides.definition import Definition, Override, read
+from multiverse.overrides.errors import Mistake, Mistakes, Place, Unusable, similar
 from multiverse.overrides.module import (
     NOTE_SECTION,
     NOTE_TYPE,
@@ -96,7 +99,11 @@ class _Work:
             if len(left) == len(places):
                 raise Mistakes([*mistakes, *self.definition.mistakes])
             places = left
-        dies = described.described(Path(self.directory, "probe.o").read_bytes(), "mv_probe_")
+        try:
+            dies = described.described(Path(self.directory, "probe.o").read_bytes(), "mv_probe_")
+        except ELFError:
+            hint = "thread-local variables are not for modules; use ak_cpu_get()"
+            raise Unusable(f"{self.name}: its debug information cannot be read; {hint}") from None
         found: dict[str, Called] = {}
         for i, (name, place) in enumerate(places.items()):
             function = described.called(name, dies.get(f"mv_probe_{i}"))
@@ -108,6 +115,8 @@ class _Work:
 
     def check(self) -> Checked:
         definition = self.definition
+        if not definition.compilable:
+            raise Mistakes(definition.mistakes)
         try:
             called, mistakes = self.functions()
         except Unusable as error:
@@ -131,10 +140,21 @@ class _Work:
         )
         wrappers = generate(rest, called)
         said = self.compile_c(wrappers, "wrappers.o", "-MMD", "-MF", "inputs.d")
-        mistakes += said.mistakes
+        mistakes += map(self.with_parameters, said.mistakes)
         if mistakes:
             raise Mistakes(mistakes)
         return Checked(definition, called, wrappers)
+
+    def with_parameters(self, mistake: Mistake) -> Mistake:
+        """The compiler suggests names that it knows; which those can be is known here."""
+        found = re.match(r"'(\w+)' undeclared|use of undeclared identifier '(\w+)'", mistake.text)
+        for override in self.definition.overrides if found else ():
+            if mistake.place in (override.call_place, override.when_place, override.result_place):
+                names = override.prototype.names
+                hint = similar(found[1] or found[2], names) if found else ""
+                hint = hint or f"; the parameters are {', '.join(names) or 'none'}"
+                return Mistake(mistake.place, mistake.text.partition(";")[0] + hint)
+        return mistake
 
     def build(self, checked: Checked) -> Built:
         description = _describe(checked, self.inputs())
@@ -199,7 +219,7 @@ class _Work:
 def _describe(checked: Checked, inputs: tuple[tuple[str, str], ...]) -> Description:
     definition, wrappers = checked.definition, checked.wrappers
 
-    def common(override: Override) -> dict[str, object]:
+    def common(override: Override) -> dict[str, Any]:
         called = checked.called[override.call.function or ""]
         return {
             "symbol": wrappers.symbols[override],
@@ -213,9 +233,8 @@ def _describe(checked: Checked, inputs: tuple[tuple[str, str], ...]) -> Descript
         }
 
     calls = [
-        TakenCall(name=c.name, nr=c.nr, prototype=str(c.prototype), **common(c))  # type: ignore[arg-type]
+        TakenCall(name=c.name, nr=c.nr, prototype=str(c.prototype), **common(c))
         for c in definition.syscalls
-        if isinstance(c, Syscall)
     ]
     functions = [
         TakenFunction(
@@ -226,7 +245,7 @@ def _describe(checked: Checked, inputs: tuple[tuple[str, str], ...]) -> Descript
             failure=f.failure,
             signal_safe=f.signal_safe,
             new=f.new,
-            **common(f),  # type: ignore[arg-type]
+            **common(f),
         )
         for f in definition.functions
     ]

@@ -290,28 +290,11 @@ futex_waitv(void *waiters, unsigned int nr_futexes, unsigned int flags, struct t
 _TEXTS = {line.partition("(")[0]: line for line in _PARAMETERS.split("\n") if line}
 
 #: Calls that no function can answer: they change what executes, or on which stack.
-NOT_ANSWERABLE = frozenset(
-    [
-        "rt_sigreturn",
-        "clone",
-        "clone3",
-        "fork",
-        "vfork",
-        "execve",
-        "execveat",
-        "exit",
-        "exit_group",
-        "restart_syscall",
-        "arch_prctl",
-        "set_tid_address",
-        "set_robust_list",
-        "rseq",
-        "ptrace",
-        "modify_ldt",
-        "iopl",
-        "ioperm",
-    ]
-)
+NOT_ANSWERABLE = frozenset({
+    "rt_sigreturn", "clone", "clone3", "fork", "vfork", "execve", "execveat", "exit", "exit_group",
+    "restart_syscall", "arch_prctl", "set_tid_address", "set_robust_list", "rseq", "ptrace",
+    "modify_ldt", "iopl", "ioperm",
+})  # fmt: skip
 
 
 def known() -> frozenset[str]:

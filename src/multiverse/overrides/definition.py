@@ -86,6 +86,7 @@ class Definition:
     functions: list[Function] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)  # in the rest of the file
+    compilable: bool = True  # what the rest needs of the C is there
 
     @property
     def overrides(self) -> list[Override]:
@@ -177,8 +178,10 @@ class _Reader:
         self.check_keys("", 0, self.data)
         result = self.result
         result.summary = self.data.get("summary", "")
+        before = len(self.mistakes)
         self.read_files()
         self.read_types()
+        result.compilable = len(self.mistakes) == before
         readers: dict[str, Callable[[int, dict[str, Any]], None]] = {
             "syscall": self.read_syscall,
             "function": self.read_function,
@@ -373,15 +376,24 @@ class _Reader:
             first = places.setdefault((kind, (name, library)), entry.place)
             if first is not entry.place:
                 self.wrong(entry.place, f"{name} is here twice, first at {first}; take one out")
+                self.take_out(entry)
+
+    def take_out(self, entry: Override | Import) -> None:
+        """Leave out what is wrong, so that the rest can be compiled."""
+        result = self.result
+        result.syscalls = [other for other in result.syscalls if other is not entry]
+        result.functions = [other for other in result.functions if other is not entry]
+        result.imports = [other for other in result.imports if other is not entry]
 
     def check_floating(self) -> None:
-        floating = [f for f in self.result.functions if f.prototype.floating]
-        if floating and self.result.syscalls:
-            self.wrong(
-                floating[0].place,
-                f"{floating[0].prototype.name} has floating point, which answers to system calls"
-                " cannot use; put system calls and such functions into two files",
-            )
+        for function in list(self.result.functions) if self.result.syscalls else ():
+            if function.prototype.floating:
+                self.wrong(
+                    function.place,
+                    f"{function.prototype.name} has floating point, which answers to system calls"
+                    " cannot use; put system calls and such functions into two files",
+                )
+                self.take_out(function)
 
 
 def read(path: Path, name: str | None = None) -> Definition:

@@ -140,21 +140,16 @@ def resolve(modules: Sequence[Module], program: Program, warn: Warn) -> list[Tak
 
 def _unsuitable(taken: Taken) -> Mistake | None:
     function, where = taken.function, taken.found
-    if where.function.indirect:
-        text = "one of several is chosen when the program starts (IFUNC)"
-    else:
-        try:
-            if function.symbol:
-                taken.beginning()
-            return None
-        except Unusable as error:
-            text = str(error)
-    return Mistake(
-        function.place,
-        f"{function.name} in {where.file.name} cannot be taken over: it {text}; {INSTEAD}"
-        if not where.function.indirect
-        else f"{function.name} in {where.file.name} cannot be taken over: {text}; {INSTEAD}",
-    )
+    try:
+        if where.function.indirect:
+            raise Unusable("is one of several, chosen when the program starts (IFUNC)")
+        if function.symbol:
+            taken.beginning()
+        return None
+    except Unusable as error:
+        what, hint = ("taken over", INSTEAD) if function.symbol else ("imported", "do without")
+        text = f"{function.name} in {where.file.name} cannot be {what}: it {error}; {hint}"
+        return Mistake(function.place, text)
 
 
 def _key(taken: Taken) -> Hashable:

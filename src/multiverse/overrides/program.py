@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import struct
 import subprocess
 from dataclasses import dataclass
@@ -199,8 +200,6 @@ def _past_scripts(path: str) -> str:
 
 
 def _in_path(name: str) -> str:
-    import shutil
-
     return shutil.which(name) or name
 
 

@@ -33,8 +33,8 @@ STANDARD = {
 OPAQUE = (
     "FILE", "DIR", "fpos_t", "pthread_attr_t", "pthread_mutex_t", "pthread_mutexattr_t",
     "pthread_cond_t", "pthread_condattr_t", "pthread_rwlock_t", "pthread_rwlockattr_t",
-    "pthread_barrier_t", "pthread_barrierattr_t", "sem_t", "mtx_t", "cnd_t", "sigset_t", "siginfo_t",
-    "stack_t", "ucontext_t", "fd_set", "cpu_set_t", "mbstate_t", "regex_t", "glob_t",
+    "pthread_barrier_t", "pthread_barrierattr_t", "sem_t", "mtx_t", "cnd_t", "sigset_t",
+    "siginfo_t", "stack_t", "ucontext_t", "fd_set", "cpu_set_t", "mbstate_t", "regex_t", "glob_t",
     "posix_spawnattr_t", "posix_spawn_file_actions_t",
 )  # fmt: skip
 #: Those that <stddef.h>, <stdint.h> and <stdbool.h> define in every module.

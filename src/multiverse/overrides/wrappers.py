@@ -155,7 +155,8 @@ def preamble(definition: Definition) -> Wrappers:
     if any("MAP_FAILED" in (f.failure or "") for f in definition.functions):
         out.add("", "#ifndef MAP_FAILED", "#define MAP_FAILED ((void *)-1)", "#endif")
     out.add("", '#pragma GCC diagnostic warning "-Wconversion"')
-    out.add('#pragma GCC diagnostic ignored "-Wsign-conversion"')
+    for ignored in ("sign-conversion", "sign-compare"):
+        out.add(f'#pragma GCC diagnostic ignored "-W{ignored}"')
     return out
 
 
