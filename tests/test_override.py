@@ -259,6 +259,15 @@ def test_a_function_that_calls_itself(write: Write) -> None:
         check_together([load(str(path), no_warning)])
 
 
+def test_calls_are_not_answered_by_the_program(write: Write) -> None:
+    path = write(
+        CALL + function("int raise(int sig)", "f()") + '[[import]]\nlegacy = "int rand(void)"\n',
+        "int rand(void);\nstatic int64_t f(void) { return rand(); }\n",
+    )
+    with pytest.raises(Mistakes, match=f"{path}:2: getpid cannot be answered by calling rand"):
+        build(path)
+
+
 def test_originals_are_no_cycle(write: Write) -> None:
     path = write(
         function("int sched_yield(void)", "f()"),
@@ -794,6 +803,24 @@ def test_functions_that_nobody_imports(write: Write, tmp_path: Path) -> None:
     user = compiled(tmp_path, "user", "int main(void) { return 0; }\n")
     blob([str(path)], str(user), warnings.append)
     assert len(warnings) == 1 and warnings[0].startswith(f"{path}:2: warning: no file of {user}")
+
+
+@pytest.mark.parametrize("legacy", ["nosuch", "memcpy", "atoll"])
+def test_optional_functions(write: Write, tmp_path: Path, legacy: str) -> None:
+    """Neither an error where it is not there or not suitable, nor a warning; nor its imports."""
+    toml = function(f"long {legacy}(void)", "f()", "optional = true", 'library = "libc.so.6"')
+    path = write(
+        toml + '[[import]]\nlegacy = "int nosuch2(void)"\n' + CALL.replace("f()", "g()"),
+        "int nosuch2(void);\nstatic int64_t f(void) { return nosuch2(); }\n"
+        "static int64_t g(void) { return 1; }\n",
+    )
+    user = compiled(tmp_path, "user", "int main(void) { return 0; }\n")
+    if legacy == "atoll":
+        with pytest.raises(Mistakes, match="a function nosuch2"):
+            blob([str(path)], str(user), no_warning)
+    else:
+        _, answered, _, functions = decode(blob([str(path)], str(user), no_warning))
+        assert len(answered) == 1 and functions == []
 
 
 # ---- The command line --------------------------------------------------------------------------

@@ -163,6 +163,7 @@ class _Work:
         module = Module(content)
         originals = {f.original: f.name for f in description.functions if f.original}
         reached = module.reaches(set(originals))
+        self.check_calls(description, originals, reached)
         functions = tuple(
             replace(
                 function,
@@ -178,6 +179,20 @@ class _Work:
         )
         content = self.link(replace(description, functions=functions))
         return Built(Module(content), content, self.messages)
+
+    def check_calls(
+        self, description: Description, originals: dict[str, str], reached: dict[str, set[str]]
+    ) -> None:
+        """Answers to system calls are not given on the program's stack."""
+        mistakes = []
+        for call in description.calls:
+            names = sorted(originals[name] for name in reached.get(call.symbol, ()))
+            if names:
+                what = f"{call.name} cannot be answered by calling {', '.join(names)}"
+                hint = "functions of the program are for [[function]] only"
+                mistakes.append(Mistake(Place(call.file, call.line), f"{what}; {hint}"))
+        if mistakes:
+            raise Mistakes(mistakes)
 
     def link(self, description: Description) -> bytes:
         directory = Path(self.directory)
@@ -244,6 +259,7 @@ def _describe(checked: Checked, inputs: tuple[tuple[str, str], ...]) -> Descript
             prototype=f.legacy,
             failure=f.failure,
             signal_safe=f.signal_safe,
+            optional=f.optional,
             new=f.new,
             **common(f),
         )

@@ -27,7 +27,8 @@ KEYS: dict[str, dict[str, type]] = {
     "syscall": {"name": str, "legacy": str, "call": str, "when": str, "fallback": bool,
                 "result": str},
     "function": {"legacy": str, "library": str, "call": str, "when": str, "fallback": bool,
-                 "result": str, "failure": str, "signal_safe": bool, "new": bool},
+                 "result": str, "failure": str, "signal_safe": bool, "optional": bool,
+                 "new": bool},
     "import": {"legacy": str, "library": str},
 }  # fmt: skip
 REQUIRED = {"syscall": ("name", "call"), "function": ("legacy", "call"), "import": ("legacy",)}
@@ -62,6 +63,7 @@ class Function(Override):
     library: str | None
     failure: str | None
     signal_safe: bool
+    optional: bool  # if it cannot be taken over nothing is lost
     new: bool
 
 
@@ -353,6 +355,7 @@ class _Reader:
                 library=entry.get("library"),
                 failure=entry.get("failure"),
                 signal_safe=entry.get("signal_safe", True),
+                optional=entry.get("optional", False),
                 new=new,
             )
         )

@@ -63,6 +63,7 @@ class TakenFunction:
     result: str = "value"
     failure: str | None = None
     signal_safe: bool = True
+    optional: bool = False
     new: bool = False
     called: str = ""
     uses: tuple[str, ...] = ()  # legacy functions that the sources can call on its behalf

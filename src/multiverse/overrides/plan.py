@@ -103,39 +103,51 @@ def resolve(modules: Sequence[Module], program: Program, warn: Warn) -> list[Tak
     mistakes: list[Mistake] = []
     found: list[Taken] = []
     for number, module in enumerate(modules):
-        for function in module.description.functions:
-            if function.new:
-                hint = "build a fat binary with it, or take it out"
-                text = f"{function.name} is new: only linked programs can call it; {hint}"
-                mistakes.append(Mistake(function.place, text))
+        functions = module.description.functions
+        needed: set[str] = set()
+        # What is imported for functions that are not taken over need not be there.
+        for function in sorted(functions, key=lambda function: not function.symbol):
+            if not function.symbol and function.name not in needed:
                 continue
-            try:
-                where = program.find(function.name, function.library)
-            except Unusable as error:
-                mistakes.append(Mistake(function.place, str(error)))
-                continue
-            if not where:
-                hint = similar(function.name, program.defined()) or "; see nm -D of its libraries"
-                text = f"no file of {program.path} has a function {function.name}{hint}"
-                mistakes.append(Mistake(function.place, text))
-                continue
-            taken = Taken(number, function, where)
-            mistake = _unsuitable(taken)
-            if mistake:
-                mistakes.append(mistake)
-                continue
-            found.append(taken)
-            if function.symbol and not program.uses(function.name):
-                where_it_is = where.file.name
-                warn(
-                    f"{function.place}: warning: no file of {program.path} imports"
-                    f" {function.name}; only calls within {where_it_is} are taken over"
-                )
+            taken = _find(number, function, program)
+            if isinstance(taken, Taken):
+                found.append(taken)
+                needed.update(function.uses)
+                if function.symbol and not function.optional:
+                    _warn_unused(taken, program, warn)
+            elif not function.optional:
+                mistakes.append(taken)
     mistakes += _same_place(found)
     if mistakes:
         raise Mistakes(mistakes)
     _check_resolved_cycles(found)
     return found
+
+
+def _find(number: int, function: TakenFunction, program: Program) -> Taken | Mistake:
+    """A function in the program, or why it is of no use."""
+    name, place = function.name, function.place
+    if function.new:
+        hint = "build a fat binary with it, or take it out"
+        return Mistake(place, f"{name} is new: only linked programs can call it; {hint}")
+    try:
+        found = program.find(name, function.library)
+    except Unusable as error:
+        return Mistake(place, str(error))
+    if not found:
+        hint = similar(name, program.defined()) or "; see nm -D of its libraries"
+        return Mistake(place, f"no file of {program.path} has a function {name}{hint}")
+    taken = Taken(number, function, found)
+    return _unsuitable(taken) or taken
+
+
+def _warn_unused(taken: Taken, program: Program, warn: Warn) -> None:
+    name, place = taken.function.name, taken.function.place
+    if not program.uses(name):
+        warn(
+            f"{place}: warning: no file of {program.path} imports {name}; only calls within"
+            f" {taken.found.file.name} are taken over"
+        )
 
 
 def _unsuitable(taken: Taken) -> Mistake | None:
