@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -821,6 +822,31 @@ def test_optional_functions(write: Write, tmp_path: Path, legacy: str) -> None:
     else:
         _, answered, _, functions = decode(blob([str(path)], str(user), no_warning))
         assert len(answered) == 1 and functions == []
+
+
+# ---- The documentation -------------------------------------------------------------------------
+
+
+def test_documented_examples(facts: dict[str, str], tmp_path: Path) -> None:
+    """The files in docs/overrides.md do what it says."""
+    text = Path(__file__).parents[1].joinpath("docs", "overrides.md").read_text()
+    for name, content in re.findall(r"^`(\S+)`:\n\n```\w+\n(.*?)^```", text, re.M | re.S):
+        (tmp_path / name).write_text(content)
+    command = "--override frozen.toml -- date -u +%F"
+    assert f"\n$ multiverse run {command}\n2000-01-01\n" in text
+    done = run_here(tmp_path, *shlex.split(command))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2000-01-01\n", "")
+    program = "import os; print(os.getpid() == int(os.readlink('/proc/self')))"
+    for options, leaves in (([], True), (["--override", "pid.toml"], False)):
+        done = run_here(tmp_path, "--stats=counts", *options, "--", sys.executable, "-c", program)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+        counts = json.loads((tmp_path / "counts").read_text())
+        assert ("getpid" in counts["syscalls"]) is leaves
+
+
+def run_here(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [*MULTIVERSE, "run", "--require-hrt", *words]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60)
 
 
 # ---- The command line --------------------------------------------------------------------------
