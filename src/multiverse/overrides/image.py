@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from multiverse.overrides.module import (
     Symbol,
     TakenFunction,
 )
-from multiverse.overrides.patch import READ_MAX, Beginning, beginning
+from multiverse.overrides.patch import Beginning, beginning
 from multiverse.overrides.program import File, Found
 
 PAGE = 4096
@@ -29,6 +30,10 @@ AK_BASE = 0xFFFFFFFF80000000
 
 def _align(value: int, to: int) -> int:
     return (value + to - 1) & ~(to - 1)
+
+
+def _mib(size: int) -> int:
+    return _align(size, 1 << 20) >> 20
 
 
 class Image:
@@ -44,6 +49,11 @@ class Image:
         self.text_size = _align(at - base, PAGE)
         end = self._place(_data, base + self.text_size)
         self.data_size = _align(end - base, PAGE) - self.text_size
+        size, most = self.text_size + self.data_size, _interface()["MV_OVERRIDE_IMAGE_MAX"]
+        if size > most:
+            raise Unusable(
+                f"the modules need {_mib(size)} MiB, {_mib(most)} MiB are there; use fewer"
+            )
         self.content = bytearray(self.text_size + self.data_size)
         for number, module in enumerate(modules):
             for section in module.sections.values():
@@ -109,7 +119,9 @@ def _data(section: Section) -> bool:
     return section.writable
 
 
-def _constants_of_interface() -> Mapping[str, int]:
+@functools.cache
+def _interface() -> Mapping[str, int]:
+    """The constants in core/abi/override.h."""
     text = core_header("override.h")
     return {name: int(value, 0) for name, value in re.findall(r"(MV_\w+) = (\w+),", text)}
 
@@ -125,18 +137,14 @@ class Taken:
     def beginning(self) -> Beginning:
         """Raises Unusable."""
         file, function = self.found.file, self.found.function
-        return beginning(file.code(function, function.size or READ_MAX), function.size)
+        return beginning(file.code(function, function.size), function.size)
 
 
 def assemble(modules: Sequence[Module], taken: Sequence[Taken]) -> bytes:
     """The blob (core/abi/override.h). Raises Unusable."""
-    limits = _constants_of_interface()
+    limits = _interface()
     base = AK_BASE + limits["MV_OVERRIDE_PLACE"]
     image = Image(modules, base)
-    size = len(image.content)
-    if size > limits["MV_OVERRIDE_IMAGE_MAX"]:
-        most = limits["MV_OVERRIDE_IMAGE_MAX"] >> 20
-        raise Unusable(f"the modules need {size >> 20} MiB, {most} MiB are there; use fewer")
     ffi: Any = cffi.FFI()
     ffi.cdef(core_header("override.h"))
     files = list({id(t.found.file): t.found.file for t in taken}.values())
@@ -160,7 +168,7 @@ def assemble(modules: Sequence[Module], taken: Sequence[Taken]) -> bytes:
         setattr(head, f"{name}_table", at + len(body))
         body += bytes(ffi.buffer(table))
     head.image = _align(at + len(body), PAGE)
-    head.size = head.image + size
+    head.size = head.image + len(image.content)
     body += bytes(head.image - at - len(body))
     return bytes(ffi.buffer(head)) + body + bytes(image.content)
 

@@ -7,13 +7,15 @@ import json
 import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
 from multiverse.overrides.errors import Place, Unusable
+from multiverse.syscalls import NAMES
 from multiverse.toolchain.elf import PARSER_ERRORS
 
 NOTE_SECTION = ".note.multiverse.override"
@@ -88,15 +90,34 @@ class Description:
         return json.dumps({"format": FORMAT, **asdict(self)}).encode()
 
 
+T = TypeVar("T")
+
+
+def _record(kind: type[T], data: Any) -> T:
+    """A record of the note, whose fields have the types that they should."""
+    hints = get_type_hints(kind)
+    for name, value in data.items():
+        wanted = get_args(hints[name]) if isinstance(hints[name], UnionType) else (hints[name],)
+        if get_origin(hints[name]) is tuple:
+            if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+                raise ValueError(name)
+            data[name] = tuple(value)
+        elif type(value) not in wanted:
+            raise ValueError(name)
+    return kind(**data)
+
+
 def _description(note: bytes) -> Description:
     data = json.loads(note)
     if data.pop("format") != FORMAT:
         raise Unusable("made by another version of Multiverse; build it again")
-    data["calls"] = tuple(TakenCall(**call) for call in data["calls"])
-    functions = [{**f, "uses": tuple(f["uses"])} for f in data["functions"]]
-    data["functions"] = tuple(TakenFunction(**function) for function in functions)
-    data["inputs"] = tuple((str(path), str(digest)) for path, digest in data["inputs"])
-    return Description(**data)
+    calls = tuple(_record(TakenCall, call) for call in data.pop("calls"))
+    functions = tuple(_record(TakenFunction, function) for function in data.pop("functions"))
+    inputs = tuple((str(path), str(digest)) for path, digest in data.pop("inputs"))
+    if any(call.nr not in NAMES for call in calls):
+        raise ValueError("nr")
+    about = {name: str(value) for name, value in data.items()}
+    return Description(**about, calls=calls, functions=functions, inputs=inputs)
 
 
 @dataclass

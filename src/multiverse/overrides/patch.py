@@ -13,7 +13,7 @@ from multiverse.overrides.errors import Unusable
 JUMP_BYTES = 5
 CODE_MAX = 32  # MV_OVERRIDE_CODE_MAX
 DISPLACEMENTS_MAX = 2
-READ_MAX = 1 << 20  # bytes of a function that are looked at
+NO_INSTRUCTION = 0  # what capstone calls bytes that are none
 _SHORT = frozenset({x86_const.X86_INS_LOOP, x86_const.X86_INS_LOOPE, x86_const.X86_INS_LOOPNE,
                     x86_const.X86_INS_JRCXZ, x86_const.X86_INS_JECXZ, x86_const.X86_INS_JCXZ,
                     x86_const.X86_INS_XBEGIN})  # fmt: skip
@@ -30,17 +30,22 @@ class Beginning:
 
 
 def beginning(code: bytes, size: int) -> Beginning:
-    """Of a function. code: at least its first CODE_MAX bytes; size: its whole, 0 if unknown.
+    """Of a function. code: all of it; size: in bytes, 0 if it is not known.
 
     Raises Unusable, saying why the function cannot be taken over.
     """
+    if not size:
+        raise Unusable("does not say how long it is")
     decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     decoder.detail = True
+    decoder.skipdata = True
     length = 0
     displacements: list[tuple[int, int]] = []
-    for instruction in decoder.disasm(code[: size or CODE_MAX], 0):
+    for instruction in decoder.disasm(code[:CODE_MAX], 0):
         if length >= JUMP_BYTES:
             break
+        if instruction.id == NO_INSTRUCTION:
+            raise Unusable("does not begin with code")
         length += instruction.size
         found = _displacement(instruction)
         if found:
@@ -53,11 +58,10 @@ def beginning(code: bytes, size: int) -> Beginning:
         if ends and length < JUMP_BYTES:
             raise Unusable(f"is only {length} bytes long, a jump is {JUMP_BYTES}")
     if length < JUMP_BYTES:
-        what = f"is only {size} bytes long, a jump is {JUMP_BYTES}" if size else "is not code"
-        raise Unusable(what)
-    if length > CODE_MAX or len(displacements) > DISPLACEMENTS_MAX:
+        raise Unusable(f"is only {size} bytes long, a jump is {JUMP_BYTES}")
+    if len(displacements) > DISPLACEMENTS_MAX:
         raise Unusable("begins with instructions that cannot be moved")
-    _check_branches(decoder, code[:size], length)
+    _check_branches(decoder, code, length)
     return Beginning(code[:length], tuple(displacements))
 
 
@@ -78,6 +82,8 @@ def _displacement(instruction: Any) -> int | None:
 def _check_branches(decoder: Any, code: bytes, length: int) -> None:
     """Refuse a function that jumps to what is replaced."""
     for instruction in decoder.disasm(code, 0):
+        if instruction.id == NO_INSTRUCTION:
+            continue
         relative = instruction.group(capstone.CS_GRP_BRANCH_RELATIVE)
         if not relative or instruction.id == x86_const.X86_INS_CALL:
             continue
