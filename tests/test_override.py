@@ -567,11 +567,14 @@ def test_built_modules_are_the_same(write: Write, tmp_path: Path) -> None:
     assert ".note.multiverse.override" in notes and "Multiverse" in notes
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "program", "truncated", "note", "nr", "type"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "text", "program", "truncated", "note", "nr", "type", "version"]
+)
 def test_damaged_modules(write: Write, tmp_path: Path, damage: str) -> None:
     content = build(write(CALL, F)).content
-    at = content.index(b'{"format"')
+    at = content.index(b'{"name"')
     damaged = {
+        "version": content.replace(b'"multiverse": "0.', b'"multiverse": "9.'),
         "empty": b"",
         "text": b"summary = 'x'\n",
         "program": Path("/bin/true").read_bytes(),

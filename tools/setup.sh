@@ -43,7 +43,7 @@ fi
 [ -x .venv/bin/python ] || python3 -m venv .venv
 # Reinstall when something that goes into the package is newer than the last installation.
 stamp=.venv/installed
-if [ ! -e $stamp ] || [ -n "$(find core lib src benchmarks $(ls -d overrides 2>/dev/null) docs/*.[13] meson.build pyproject.toml -newer $stamp -not -name '*.pyc' -print -quit)" ]; then
+if [ ! -e $stamp ] || [ -n "$(find core lib overrides src benchmarks docs/*.[13] meson.build pyproject.toml -newer $stamp -not -name '*.pyc' -print -quit)" ]; then
   .venv/bin/pip install --quiet --disable-pip-version-check '.[dev]'
   touch $stamp
 fi

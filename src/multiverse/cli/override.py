@@ -108,6 +108,7 @@ def build(file: str, output: str | None) -> None:
     from multiverse.overrides.build import build as make
     from multiverse.overrides.build import write_whole
     from multiverse.overrides.errors import Mistakes, Unusable
+    from multiverse.overrides.sets import MODULE_SUFFIX
 
     try:
         made = make(Path(file), cache=False)
@@ -115,7 +116,7 @@ def build(file: str, output: str | None) -> None:
         end(error)
     if made.messages:
         warn(made.messages)
-    target = Path(output or f"{Path(file).stem}.override")
+    target = Path(output or Path(file).with_suffix(MODULE_SUFFIX).name)
     try:
         mask = os.umask(0)
         os.umask(mask)

@@ -156,8 +156,8 @@ class _Work:
                 return Mistake(mistake.place, mistake.text.partition(";")[0] + hint)
         return mistake
 
-    def build(self, checked: Checked) -> Built:
-        description = _describe(checked, self.inputs())
+    def build(self, checked: Checked, with_inputs: bool) -> Built:
+        description = _describe(checked, self.inputs() if with_inputs else ())
         content = self.link(description)
         self.check_undefined(Module(content))
         module = Module(content)
@@ -318,7 +318,7 @@ def build(path: Path, name: str | None = None, cache: bool = True) -> Built:
             module = Module(content)
             if all(_digest(Path(p).read_bytes()) == d for p, d in module.description.inputs):
                 return Built(module, content)
-    built = _with_work(path, name, lambda work: work.build(work.check()))
+    built = _with_work(path, name, lambda work: work.build(work.check(), with_inputs=cache))
     if place:
         with contextlib.suppress(OSError):
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cffi
 
@@ -21,8 +21,10 @@ from multiverse.overrides.module import (
     Symbol,
     TakenFunction,
 )
-from multiverse.overrides.patch import Beginning, beginning
 from multiverse.overrides.program import File, Found
+
+if TYPE_CHECKING:
+    from multiverse.overrides.patch import Beginning
 
 PAGE = 4096
 AK_BASE = 0xFFFFFFFF80000000
@@ -136,6 +138,9 @@ class Taken:
 
     def beginning(self) -> Beginning:
         """Raises Unusable."""
+        # Late: the disassembler takes longer to import than everything else.
+        from multiverse.overrides.patch import beginning
+
         file, function = self.found.file, self.found.function
         return beginning(file.code(function, function.size), function.size)
 

@@ -14,6 +14,7 @@ from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
+from multiverse import __version__
 from multiverse.overrides.errors import Place, Unusable
 from multiverse.syscalls import NAMES
 from multiverse.toolchain.elf import PARSER_ERRORS
@@ -21,7 +22,6 @@ from multiverse.toolchain.elf import PARSER_ERRORS
 NOTE_SECTION = ".note.multiverse.override"
 OWNER = "Multiverse"
 NOTE_TYPE = 2
-FORMAT = 1
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR = 1, 2, 4
 #: Relocations that the compiler makes of code for the top 2 GiB, by number: size, relative, signed.
 RELOCATIONS = {
@@ -87,7 +87,7 @@ class Description:
     inputs: tuple[tuple[str, str], ...] = ()  # files, and SHA-256 of what was in them
 
     def note(self) -> bytes:
-        return json.dumps({"format": FORMAT, **asdict(self)}).encode()
+        return json.dumps(asdict(self)).encode()
 
 
 T = TypeVar("T")
@@ -109,8 +109,8 @@ def _record(kind: type[T], data: Any) -> T:
 
 def _description(note: bytes) -> Description:
     data = json.loads(note)
-    if data.pop("format") != FORMAT:
-        raise Unusable("made by another version of Multiverse; build it again")
+    if data["multiverse"] != __version__:
+        raise Unusable(f"made by Multiverse {data['multiverse']}; build it again")
     calls = tuple(_record(TakenCall, call) for call in data.pop("calls"))
     functions = tuple(_record(TakenFunction, function) for function in data.pop("functions"))
     inputs = tuple((str(path), str(digest)) for path, digest in data.pop("inputs"))

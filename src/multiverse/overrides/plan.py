@@ -10,7 +10,7 @@ from multiverse.overrides.errors import Mistake, Mistakes, Place, Unusable, simi
 from multiverse.overrides.image import Taken, assemble
 from multiverse.overrides.module import Module, TakenFunction
 from multiverse.overrides.program import Program
-from multiverse.overrides.sets import locate
+from multiverse.overrides.sets import MODULE_SUFFIX, locate
 
 Warn = Callable[[str], None]
 INSTEAD = "override the system call that it makes instead"
@@ -19,6 +19,9 @@ INSTEAD = "override the system call that it makes instead"
 def load(what: str, warn: Warn) -> Module:
     """The module for a TOML file, a built module or a set's name. Raises Mistakes, Unusable."""
     path = locate(what)
+    built_before = path.with_suffix(MODULE_SUFFIX)
+    if path != Path(what) and built_before.is_file():
+        path = built_before
     if path.suffix == ".toml":
         built = build(path, what if path == Path(what) else None)
         if built.messages:

@@ -9,6 +9,9 @@ from multiverse.core import core_path
 from multiverse.overrides.definition import read
 from multiverse.overrides.errors import Mistakes, Unusable, similar
 
+#: Of a set's module, which is beside its TOML file, and of those that a user builds.
+MODULE_SUFFIX = ".override"
+
 
 @dataclass(frozen=True)
 class Set:
