@@ -23,6 +23,7 @@ import pytest
 
 from multiverse.core import core_header, core_path, probe
 from multiverse.observe import read_stats
+from multiverse.overrides import blob
 from multiverse.syscalls import NAMES
 
 # A busy machine is no failure.
@@ -220,17 +221,27 @@ def execute(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float = 60,
+    overrides: Sequence[str] = (),
 ) -> Outcome:
-    """Run a command whose first word is a path; config None: natively, else as an HRT."""
+    """Run a command whose first word is a path; config None: natively, else as an HRT.
+
+    overrides: TOML files, modules and sets that the HRT has.
+    """
     if config is None:
         return run(command, stdin=stdin, env=env, cwd=cwd, timeout=timeout, trace=None)
     trace = TraceFile()
+    fds = [trace.fd]
+    config = f"{config},trace={trace.fd}" if config else f"trace={trace.fd}"
     try:
-        config = f"{config},trace={trace.fd}" if config else f"trace={trace.fd}"
+        if overrides:
+            fds.append(os.memfd_create("overrides"))
+            os.write(fds[1], blob(overrides, command[0]))
+            config += f",override={fds[1]}"
         argv = [str(core_path()), config, command[0], *command]
-        fds = [trace.fd]
         return run(argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout, trace=trace, pass_fds=fds)
     finally:
+        for fd in fds[1:]:
+            os.close(fd)
         trace.close()
 
 
@@ -271,10 +282,16 @@ def same(
     """Run natively and as an HRT, and compare everything."""
     directory = tmp_path_factory.mktemp("cwd")  # core files go there
 
-    def run_both(command: Sequence[str], *, config: str = HRT, **options: Any) -> Outcome:
+    def run_both(
+        command: Sequence[str],
+        *,
+        config: str = HRT,
+        overrides: Sequence[str] = (),
+        **options: Any,
+    ) -> Outcome:
         options.setdefault("cwd", directory)
         native = execute(command, config=None, **options)
-        hybrid = execute(command, config=config, **options)
+        hybrid = execute(command, config=config, overrides=overrides, **options)
         for what in ("stdout", "stderr"):  # lists of lines give readable differences
             left = getattr(hybrid, what).decode(errors="backslashreplace").splitlines()
             right = getattr(native, what).decode(errors="backslashreplace").splitlines()

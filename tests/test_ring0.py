@@ -16,6 +16,7 @@ from test_guests import ALL
 from test_kernel import FAULTS
 from test_kernel import PROGRAMS as NATIVE_PROGRAMS
 from test_kernel import build as build_native
+from test_override_run import compile_overridden
 from test_privileges import HARMFUL, PRIVILEGES
 
 from multiverse.testbed.boot import TestbedError, find_tools
@@ -46,6 +47,12 @@ PROGRAMS = [
     *python("test_runtimes", "threads and a signal", "asyncio with children", "ctypes faults"),
     *of("test_runtimes", "terminal[racket]", "terminal[python]", "terminal[bash]", "node[workers]"),
     *of("test_runtimes", "interrupt_from_the_keyboard_ends_it"),
+]
+# Modules that take over system calls and functions.
+OVERRIDES = [
+    *of("test_override_run", "answers[auto]", "answers[async]", "crowd", "numbers"),
+    *of("test_override_run", "mappings[256-1]", "mappings[8-2]", "leaving_the_hrt"),
+    *of("test_override_run", *(f"programs_with_all_sets[{name}]" for name in ("python", "racket"))),
 ]
 # Scarce resources, files that lie, rights, and programs that write requests themselves.
 EDGES = [
@@ -87,7 +94,7 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         [],
         [],
     ),
-    "programs": (PROGRAMS + EDGES, [], []),
+    "programs": (PROGRAMS + EDGES + OVERRIDES, [], []),
     "programs, 39 bits": (guests("memory", "stale", "sparse") + PROGRAMS, ["--phys-bits=39"], []),
     "no FSGSBASE, AVX, PCID": (FEW, ["--cpu=EPYC,-fsgsbase,-avx,-avx2,-f16c,-fma,-pcid"], []),
     "ring 3": (
@@ -128,6 +135,7 @@ def built(guest: Callable[..., str]) -> Path:
         pytest.skip(str(error))
     compile_all(guest)
     compile_debugged(guest)
+    compile_overridden(guest)
     for name in ("brk", "vdso_time"):
         guest(name, "-static")
     names = [*ALL, "rights_ids", "rights_files", PRIVILEGES, HARMFUL]

@@ -1,0 +1,169 @@
+"""Programs whose system calls and functions modules take over."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
+
+GUESTS = ("answers", "crowd", "leaves", "mappings", "numbers")
+# With room for a jump, and names that can be found.
+FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
+PROBE = Path(__file__).with_name("overrides") / "probe.toml"
+SETS = ("identity", "memory")
+ANSWERS = """\
+parent 1
+parent is another 1
+fallback 1
+time 0 12345 678
+condition 1
+bad -1 1
+bad -1 1
+bad -1 1
+bad -1 1
+crossing -1 1 12345
+errno -1 1
+deep 1500
+poke done
+poked 1
+poke faults there
+poke faults there
+poke faults there
+doubled 42 101 -4
+"""
+
+
+def compile_overridden(guest: Callable[..., str]) -> dict[str, str]:
+    """Compile the programs of tests/guests_override, and the module beside them."""
+    programs = {name: guest(f"../guests_override/{name}", *FLAGS) for name in GUESTS}
+    probe = str(Path(programs["answers"]).with_name("probe.override"))
+    if not os.path.exists(probe):
+        command = [*MULTIVERSE, "override", "build", str(PROBE), "-o", probe]
+        subprocess.run(command, check=True)
+    return {**programs, "probe": probe}
+
+
+@pytest.fixture(scope="module")
+def programs(guest: Callable[..., str]) -> dict[str, str]:
+    return compile_overridden(guest)
+
+
+@pytest.mark.parametrize("channel", ["auto", "sync", "async"])
+def test_answers(channel: str, programs: dict[str, str], hrt: Callable[..., Outcome]) -> None:
+    done = hrt(
+        [programs["answers"]],
+        config=f"{HRT},channel={channel}",
+        overrides=[programs["probe"]],
+    )
+    assert done.stdout.decode() == ANSWERS
+    assert (done.status, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("channel", ["auto", "async"])
+def test_crowd(channel: str, programs: dict[str, str], hrt: Callable[..., Outcome]) -> None:
+    """No lock is met that somebody holds who does not go on: not in handlers, not in children."""
+    config = f"{HRT},channel={channel}"
+    done = hrt([programs["crowd"]], config=config, overrides=[programs["probe"]])
+    assert (done.status, done.stdout, done.stderr) == (0, b"wrong 0\n", b"")
+
+
+def test_numbers(programs: dict[str, str], same: Callable[..., Outcome]) -> None:
+    assert same([programs["numbers"]], overrides=["identity"]).stdout == b"right\n"
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+@pytest.mark.parametrize("high", ["256", "8"])
+def test_mappings(
+    high: str, seed: str, programs: dict[str, str], same: Callable[..., Outcome]
+) -> None:
+    config = f"{HRT},memoryhigh={high}"
+    done = same([programs["mappings"], seed], config=config, overrides=["memory"])
+    assert done.stdout == b"right\n"
+
+
+def test_all_sets_together(programs: dict[str, str], same: Callable[..., Outcome]) -> None:
+    same([programs["mappings"], "4"], overrides=[*SETS, programs["probe"]])
+
+
+REAL = {
+    "bash": ["bash", "-c", "for i in 1 2 3; do echo $$ $(echo $i | sed s/^/x/) & wait; done | wc"],
+    "python": [
+        sys.executable,
+        "-c",
+        "import os, threading, subprocess as s\n"
+        "b = [bytearray(i * 4099) for i in range(1, 900)]\n"
+        "print(sum(map(len, b)), any(map(any, b)), os.getuid())\n"
+        "t = [threading.Thread(target=lambda: [bytes(1 << 20) for _ in range(50)])"
+        " for _ in range(4)]\n"
+        "[x.start() for x in t]; [x.join() for x in t]\n"
+        "print(s.run(['sh', '-c', 'exit 3']).returncode)",
+    ],
+    "multiprocessing": [
+        sys.executable,
+        "-c",
+        "from multiprocessing import Pool\nwith Pool(2) as p: print(p.map(abs, range(-50, 0)))",
+    ],
+    "perl": ["perl", "-e", 'print length("x" x 50_000_000), " $< $>\\n"; fork or exit; wait'],
+    "node": ["node", "-e", "let a=[]; for(let i=0;i<3e5;i++) a.push({i}); console.log(a.length)"],
+    "racket": [
+        "racket",
+        "-e",
+        "(for ([i 20]) (make-vector 500000 i)) (displayln (for/sum ([i 100000]) i))",
+    ],
+    "gcc": ["gcc", "-x", "c", "-O2", "-o", "/dev/null", "-"],
+    "sort": ["bash", "-c", "seq 200000 | sort -r | tail -1"],
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_programs_with_all_sets(name: str, same: Callable[..., Outcome]) -> None:
+    path = shutil.which(REAL[name][0])
+    if not path:
+        pytest.skip(f"no {REAL[name][0]} here")
+    done = same(
+        [path, *REAL[name][1:]],
+        stdin=b'#include <stdio.h>\nint main(void) { puts("x"); }\n',
+        overrides=SETS,
+    )
+    assert done.status == 0
+
+
+def test_children_that_are_followed(programs: dict[str, str]) -> None:
+    """A program that the first one executes has the same modules, and its shell has them, too."""
+    done = multiverse(
+        *("run", "--require-hrt", "--follow", f"--override={programs['probe']}", "--"),
+        *("bash", "-c", f"exec {programs['answers']}"),
+    )
+    lines = done.stdout.splitlines()
+    assert lines[:4] == ANSWERS.splitlines()[:4], done.stderr
+    assert "deep -1500" in lines  # functions are those of the first program's files
+
+
+def test_leaving_the_hrt(programs: dict[str, str], hrt: Callable[..., Outcome]) -> None:
+    """A program that asks for a filter goes on natively, where no module is."""
+    done = hrt([programs["leaves"]], overrides=["identity"])
+    assert done.stdout == b"same natively\n", done
+
+
+def test_a_module_that_fails(programs: dict[str, str], tmp_path: Path) -> None:
+    """One that touches what is not there ends the program, with a report."""
+    source = tmp_path / "wild.toml"
+    source.write_text('[[syscall]]\nname = "sync"\ncall = "wild()"\nfallback = false\n')
+    source.with_suffix(".c").write_text("long wild(void) { return *(volatile long *)64; }\n")
+    if BUILT_GUESTS:
+        pytest.skip("no compiler in the testbed")
+    done = multiverse(*("run", "--require-hrt", f"--override={source}", "--", programs["answers"]))
+    assert done.returncode == 125
+    assert "an override module's access to memory" in done.stderr, done.stderr
+
+
+def test_a_file_that_is_none(hrt: Callable[..., Outcome]) -> None:
+    config = f"{HRT},override=0"
+    done = hrt(["/bin/true"], config=config, stdin=b"what")
+    assert done.status == 125 and done.stderr.startswith(b"multiverse: run: --override: ")
