@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
 
-GUESTS = ("answers", "crowd", "leaves", "mappings", "numbers")
+GUESTS = ("answers", "crowd", "heap", "leaves", "mappings", "numbers")
 # With room for a jump, and names that can be found.
 FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
 PROBE = Path(__file__).with_name("overrides") / "probe.toml"
@@ -87,6 +87,13 @@ def test_mappings(
     assert done.stdout == b"right\n"
 
 
+@pytest.mark.parametrize("high", ["256", "8"])
+def test_heap(high: str, programs: dict[str, str], same: Callable[..., Outcome]) -> None:
+    config = f"{HRT},memoryhigh={high}"
+    done = same([programs["heap"]], config=config, overrides=["memory"])
+    assert done.stdout.endswith(b"right\n")
+
+
 def test_all_sets_together(programs: dict[str, str], same: Callable[..., Outcome]) -> None:
     same([programs["mappings"], "4"], overrides=[*SETS, programs["probe"]])
 
@@ -97,7 +104,7 @@ REAL = {
         sys.executable,
         "-c",
         "import os, threading, subprocess as s\n"
-        "b = [bytearray(i * 4099) for i in range(1, 900)]\n"
+        "b = [bytearray(i * 999) for i in range(1, 400)]\n"
         "print(sum(map(len, b)), any(map(any, b)), os.getuid())\n"
         "t = [threading.Thread(target=lambda: [bytes(1 << 20) for _ in range(50)])"
         " for _ in range(4)]\n"

@@ -51,7 +51,7 @@ PROGRAMS = [
 # Modules that take over system calls and functions.
 OVERRIDES = [
     *of("test_override_run", "answers[auto]", "answers[async]", "crowd", "numbers"),
-    *of("test_override_run", "mappings[256-1]", "mappings[8-2]", "leaving_the_hrt"),
+    *of("test_override_run", "mappings[256-1]", "mappings[8-2]", "heap[256]", "leaving_the_hrt"),
     *of("test_override_run", *(f"programs_with_all_sets[{name}]" for name in ("python", "racket"))),
 ]
 # Scarce resources, files that lie, rights, and programs that write requests themselves.

@@ -704,3 +704,34 @@ def test_pack_in_place_and_mode(tmp_path: Path) -> None:
     assert multiverse("strip", str(program)).returncode == 0
     assert program.read_bytes() == before
     assert list(tmp_path.iterdir()) == [program]
+
+
+OVERRIDES = str(Path(__file__).with_name("overrides") / "linked.toml")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_overrides(kind: str, facts: dict[str, str], tmp_path: Path) -> None:
+    """In an HRT they are in force; natively everything is the legacy functions' again."""
+    source = str(SOURCES / "overridden.c")
+    program = build(CC, tmp_path / kind, *KINDS[kind], f"--override={OVERRIDES}", source)
+    assert start([str(program)], "require").stdout == b"1 1 1 6\n"
+    assert start([str(program)], "off").stdout == b"0 1 0 -38\n"
+
+
+def test_overrides_of_objects(facts: dict[str, str], tmp_path: Path) -> None:
+    """As build systems do it: the option is with every command, and means something to one."""
+    target = tmp_path / "overridden.o"
+    build(CC, target, "--override", OVERRIDES, "-c", str(SOURCES / "overridden.c"))
+    program = build(CXX, tmp_path / "linked", "--override", OVERRIDES, str(target))
+    assert start([str(program)], "require").stdout == b"1 1 1 6\n"
+    carried = json.loads(multiverse("inspect", "--json", str(program)).stdout)
+    assert carried["overrides"] == ["linked"]
+
+
+def test_overrides_with_mistakes(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text('[[syscall]]\nname = "getpidd"\ncall = "nothing()"\n')
+    command = [CC, f"--override={wrong}", str(SOURCES / "overridden.c"), "-o", str(tmp_path / "x")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.startswith(f"{wrong}:2: "), done.stderr
+    assert not (tmp_path / "x").exists()

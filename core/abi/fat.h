@@ -54,12 +54,13 @@ struct mv_fat_packed {
     uint64_t original_header; // offset in the file: its ELF header, then its program headers
 };
 
-// A function that a linked program calls through a variable (multiverse cc --override): natively
-// the variable holds the legacy function's address.
+// A function of a linked program that override modules take over or call (multiverse cc
+// --override). It is called through a variable, which natively holds `legacy`.
 struct mv_fat_link {
-    uint64_t *slot;
+    uint64_t *slot;    // that variable; NULL: the function is only called
+    uint64_t legacy;   // address of the legacy function
     uint64_t wrapper;  // address in the modules' image
-    uint64_t original; // of the variable there that gets what *slot held
+    uint64_t original; // of the variable there that gets `legacy`; 0: none
 };
 
 struct mv_attach_request;

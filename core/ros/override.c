@@ -208,10 +208,10 @@ void ros_override_link(const struct mv_fat_link *links, uint64_t count)
     modules.links_count = blob && ros.hvm.limits.fsgsbase ? count : 0;
     for (uint64_t i = 0; i < modules.links_count; i++) {
         uint64_t *original = ros_space_module_word(links[i].original);
-        if (!original || !in_text(blob, links[i].wrapper))
-            continue;
-        *original = *links[i].slot;
-        *links[i].slot = links[i].wrapper;
+        if (original)
+            *original = links[i].legacy;
+        if (links[i].slot && in_text(blob, links[i].wrapper))
+            *links[i].slot = links[i].wrapper;
     }
 }
 
@@ -220,11 +220,9 @@ void ros_override_leave(void)
     if (!modules.blob)
         return;
     rw_give_back();
-    for (uint64_t i = 0; i < modules.links_count; i++) {
-        const uint64_t *original = ros_space_module_word(modules.links[i].original);
-        if (original)
-            ros_copy_out((uint64_t)modules.links[i].slot, original, sizeof(*original));
-    }
+    for (uint64_t i = 0; i < modules.links_count; i++)
+        if (modules.links[i].slot)
+            *modules.links[i].slot = modules.links[i].legacy;
 }
 
 // ---- Threads and processes ---------------------------------------------------------------------

@@ -43,6 +43,12 @@ static struct place {
     struct arena arena[ARENAS];
 } anywhere, low; // low: below 2 GiB, for MAP_32BIT
 
+// The heap of brk(2). Linux's break stays where it was highest.
+static struct {
+    uint64_t start, now, limit; // the program's break and Linux's; 0: nobody has asked yet
+    bool changed;               // parts of it are mapped in other ways: it is Linux's alone
+} heap;
+
 // ---- Arenas -------------------------------------------------------------------------------------
 
 static uint64_t linux_map(uint64_t size, int flags)
@@ -50,6 +56,11 @@ static uint64_t linux_map(uint64_t size, int flags)
     return (uint64_t)ak_linux(__NR_mmap, 0, size, PROT_READ | PROT_WRITE,
                               (uint64_t)(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags),
                               (uint64_t)-1, 0);
+}
+
+static uint64_t page_up(uint64_t address)
+{
+    return (address + PAGE - 1) & -(uint64_t)PAGE;
 }
 
 static bool failed(uint64_t result)
@@ -204,7 +215,7 @@ static bool next_part(uint64_t *at, uint64_t end, struct part *ret)
 static bool is_range(const void *address, uint64_t size, uint64_t *start, uint64_t *end)
 {
     *start = (uint64_t)address;
-    *end = *start + ((size + PAGE - 1) & -(uint64_t)PAGE);
+    *end = *start + page_up(size);
     return size && *start % PAGE == 0 && size < MAP_TOP && *start < MAP_TOP && *end <= MAP_TOP;
 }
 
@@ -265,6 +276,60 @@ static int64_t release(struct part *part)
     return err;
 }
 
+// ---- The heap -----------------------------------------------------------------------------------
+
+static uint64_t linux_break(uint64_t to)
+{
+    return (uint64_t)ak_linux(__NR_brk, to, 0, 0, 0, 0, 0);
+}
+
+// Something else is about to happen to [start, end): if that is the heap's, leave it to Linux from
+// now on. With the lock held.
+static void leave_heap(uint64_t start, uint64_t end)
+{
+    if (heap.changed || !heap.limit || start >= page_up(heap.limit) || end <= heap.start)
+        return;
+    heap.changed = true;
+    if (heap.now < heap.limit)
+        linux_break(heap.now);
+}
+
+// Move the program's break below Linux's. What is new to it has old contents, but for what is above
+// any break that it has had. With the lock held.
+static void move_break(uint64_t to)
+{
+    if (to > heap.now)
+        zero(heap.now, to - heap.now);
+    heap.now = to;
+}
+
+int64_t memory_break(void *address)
+{
+    uint64_t to = (uint64_t)address;
+    ak_spin_lock(&lock);
+    if (!heap.limit)
+        heap.start = heap.now = heap.limit = linux_break(0);
+    uint64_t result = heap.now;
+    if (heap.changed) {
+        result = linux_break(to);
+    } else if (to >= heap.start && to <= heap.limit && heap.limit - to <= ak_memory_high()) {
+        move_break(to);
+        result = to;
+    } else if (to) {
+        // Linux zeroes what it maps; what it has mapped already is ours to zero.
+        uint64_t before = heap.limit, got = linux_break(to);
+        if (got == to && to > before)
+            move_break(before);
+        if (got == to)
+            heap.now = heap.limit = to;
+        if (got == to && to < heap.start)
+            heap.start = to;
+        result = heap.now;
+    }
+    ak_spin_unlock(&lock);
+    return (int64_t)result;
+}
+
 // ---- The calls ----------------------------------------------------------------------------------
 
 // Give a range to Linux, which is about to put something else there. With the lock held.
@@ -288,6 +353,7 @@ static int64_t map_fixed(void *address, uint64_t size, uint64_t prot, uint64_t f
     if (!is_range(address, size, &start, &end))
         return AK_FALLBACK;
     ak_spin_lock(&lock);
+    leave_heap(start, end);
     for (uint64_t at = start; next_part(&at, end, &part); any = true)
         for (unsigned i = part.first; i < part.end; i++)
             used = used || !is_free(part.arena->state[i]);
@@ -328,6 +394,7 @@ int64_t memory_unmap(void *address, uint64_t size)
     if (!is_range(address, size, &start, &end))
         return AK_FALLBACK;
     ak_spin_lock(&lock);
+    leave_heap(start, end);
     for (at = done = start; !err && next_part(&at, end, &part); done = at) {
         uint64_t from = address_of(&part);
         if (from > done)
@@ -388,6 +455,9 @@ int64_t memory_remap(void *address, uint64_t old_size, uint64_t new_size, uint64
         return AK_FALLBACK;
     uint64_t pages = (target_end - target) / PAGE;
     ak_spin_lock(&lock);
+    leave_heap(start, end);
+    if (flags & MREMAP_FIXED)
+        leave_heap(target, target_end);
     uint64_t at = start;
     bool ours = !(flags & ~(uint64_t)MREMAP_MAYMOVE) && next_part(&at, end, &part) &&
                 is_ours(&part, start, end);
@@ -417,6 +487,7 @@ int64_t memory_changes(const void *address, uint64_t size)
     if (!is_range(address, size, &start, &end))
         return AK_FALLBACK;
     ak_spin_lock(&lock);
+    leave_heap(start, end);
     for (uint64_t at = start; next_part(&at, end, &part);)
         for (unsigned i = part.first; i < part.end; i++) {
             uint8_t *state = &part.arena->state[i];

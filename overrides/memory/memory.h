@@ -17,6 +17,7 @@ int64_t memory_map(void *address, uint64_t size, uint64_t prot, uint64_t flags, 
                    int64_t offset);
 int64_t memory_unmap(void *address, uint64_t size);
 int64_t memory_remap(void *address, uint64_t old_size, uint64_t new_size, uint64_t flags, void *to);
+int64_t memory_break(void *address);
 // A call is about to change how a range is mapped.
 int64_t memory_changes(const void *address, uint64_t size);
 // True if this advice changes no more than the contents of pages, or nothing.

@@ -92,8 +92,9 @@ def strip(file: str, output: str | None) -> None:
         write(output or file, fat.strip(Executable(read(file))), mode)
 
 
-def facts(what: fat.Carried, size: int) -> dict[str, Any]:
-    return {"fat": True, **asdict(what), "current": what.current, "file_size": size}
+def facts(what: fat.Carried, overrides: list[str], size: int) -> dict[str, Any]:
+    more = {"current": what.current, "overrides": overrides, "file_size": size}
+    return {"fat": True, **asdict(what), **more}
 
 
 @click.command()
@@ -103,12 +104,14 @@ def inspect(file: str, as_json: bool) -> None:
     """Show what a fat binary carries; status 1 if FILE is none."""
     with one_line("inspect", file):
         content = read(file)
-        what = fat.carried(Executable(content))
+        executable = Executable(content)
+        what = fat.carried(executable)
+        overrides = fat.overrides(executable)
     if what is None:
         click.echo(json.dumps({"fat": False}) if as_json else f"{file}: carries nothing")
         sys.exit(EXIT_NOTHING)
     if as_json:
-        click.echo(json.dumps(facts(what, len(content)), indent=2))
+        click.echo(json.dumps(facts(what, overrides, len(content)), indent=2))
         return
     state = "intact" if what.intact else "damaged: build the file again"
     interface = "" if what.current else f", this is {fat.VERSION}: build the file again"
@@ -116,3 +119,5 @@ def inspect(file: str, as_json: bool) -> None:
     click.echo(f"  Multiverse {what.release}, interface {what.abi_version}{interface}")
     click.echo(f"  AeroKernel interface {what.aerokernel_version}")
     click.echo(f"  core: {what.core_size:,} bytes at {what.core_offset:#x}, {state}")
+    if overrides:
+        click.echo(f"  overrides: {', '.join(overrides)}")

@@ -38,6 +38,11 @@ def _mib(size: int) -> int:
     return _align(size, 1 << 20) >> 20
 
 
+def place() -> int:
+    """The address of the image: AK_MODULES."""
+    return AK_BASE + _interface()["MV_OVERRIDE_PLACE"]
+
+
 class Image:
     """Modules placed one behind the other: code, constants, then data. Raises Unusable."""
 
@@ -148,8 +153,7 @@ class Taken:
 def assemble(modules: Sequence[Module], taken: Sequence[Taken]) -> bytes:
     """The blob (core/abi/override.h). Raises Unusable."""
     limits = _interface()
-    base = AK_BASE + limits["MV_OVERRIDE_PLACE"]
-    image = Image(modules, base)
+    image = Image(modules, place())
     ffi: Any = cffi.FFI()
     ffi.cdef(core_header("override.h"))
     files = list({id(t.found.file): t.found.file for t in taken}.values())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from multiverse.toolchain.elf import ELF_HEADER_BYTES, PAGE, PHDR_BYTES, Executa
 VERSION = 2  # MV_FAT_VERSION
 OWNER = b"Multiverse\0"
 NOTE_TYPE = 1
+MODULE_NOTE_TYPE = 2  # of an override module's description
 LINKED, PACKED = 0, 1
 NOTE_HEAD = struct.Struct("<III")
 NOTE = struct.Struct("<IIqQII16sq")  # struct mv_fat_note
@@ -65,21 +68,55 @@ def _find_note(executable: Executable) -> tuple[int, int, int] | None:
     return None
 
 
-def _note_in(
-    executable: Executable, segment: Any, at: int, size: int
-) -> tuple[int, int, int] | None:
-    content, end = executable.content, at + size
+@dataclass(frozen=True)
+class _Note:
+    """A note of ours: file offsets of itself, its end, and its description."""
+
+    kind: int
+    at: int
+    end: int
+    description: int
+    size: int  # of the description
+
+
+def _notes_in(content: bytes, at: int, size: int) -> Iterator[_Note]:
+    end = at + size
     while at + NOTE_HEAD.size <= end:
         name_size, size, kind = NOTE_HEAD.unpack_from(content, at)
         name = at + NOTE_HEAD.size
         description = name + _align4(name_size)
         if description + size > end:
             break
-        if content[name : name + name_size] == OWNER and kind == NOTE_TYPE:
-            address = segment.p_vaddr + description - segment.p_offset
-            return at, description + _align4(size) - at, address
+        if content[name : name + name_size] == OWNER:
+            yield _Note(kind, at, description + _align4(size), description, size)
         at = description + _align4(size)
+
+
+def _note_in(
+    executable: Executable, segment: Any, at: int, size: int
+) -> tuple[int, int, int] | None:
+    for note in _notes_in(executable.content, at, size):
+        if note.kind == NOTE_TYPE:
+            address = segment.p_vaddr + note.description - segment.p_offset
+            return note.at, note.end - note.at, address
     return None
+
+
+def overrides(executable: Executable) -> list[str]:
+    """Names of the override modules that the executable has been linked with. Raises Refused."""
+    names = []
+    for segment in executable.segments:
+        if segment.p_type != "PT_NOTE":
+            continue
+        for note in _notes_in(executable.content, segment.p_offset, segment.p_filesz):
+            if note.kind != MODULE_NOTE_TYPE:
+                continue
+            description = executable.content[note.description : note.description + note.size]
+            try:
+                names.append(str(json.loads(description)["name"]))
+            except (ValueError, TypeError, KeyError) as error:
+                raise Refused("what it says of its overrides is damaged; build it again") from error
+    return names
 
 
 def carried(executable: Executable) -> Carried | None:
