@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pexpect
 import pytest
 from conftest import MULTIVERSE, multiverse
 
-from multiverse.testbed import boot
+from multiverse.testbed import boot, guard
 
 
 def add_kernel(root: Path, version: str, module: bool, age: int) -> Path:
@@ -42,6 +46,58 @@ def test_all_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "apt-get install qemu-system-x86 kmod linux-image-amd64" in message
     assert "pip install virtme-ng" in message
     assert "\n" not in message
+
+
+# A process that nobody waits for, beside its parent; both have the pipe that is standard output.
+SCATTERED = "setsid sleep 1000 & echo $!; (setsid sleep 1000 & echo $!); echo begun; sleep 1000"
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_outlives_whoever_wanted_it(end: signal.Signals) -> None:
+    """However that ends; the guard itself is not to be stopped by what a terminal sends to all."""
+    wants = f"""
+import os, subprocess, sys
+reader, writer = os.pipe()
+guard = [sys.executable, "-m", "{guard.__name__}", str(reader), "sh", "-c", {SCATTERED!r}]
+subprocess.Popen(guard, pass_fds=[reader]).wait()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", wants], stdout=subprocess.PIPE, text=True, process_group=0
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line == "begun\n":
+                break
+        os.killpg(process.pid, end) if end == signal.SIGINT else process.send_signal(end)
+        assert process.stdout.read() == ""  # the last one that had it open has ended
+
+
+def is_qemu(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return b"qemu-system" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+    return False
+
+
+@pytest.mark.timeout(700)
+@pytest.mark.parametrize(("end", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_an_interrupted_boot_leaves_nothing(end: signal.Signals, status: int) -> None:
+    try:
+        boot.find_tools()
+    except boot.TestbedError as error:
+        pytest.skip(str(error))
+    with subprocess.Popen(
+        [*MULTIVERSE, "testbed", "run", "--", "true"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        while not (machines := [pid for pid in guard.descendants(process.pid) if is_qemu(pid)]):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(end)
+        process.communicate(timeout=60)
+        assert process.returncode == status
+    assert not any(is_qemu(pid) for pid in machines)
 
 
 @pytest.mark.timeout(700)

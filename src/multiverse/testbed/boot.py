@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from multiverse.testbed import guard
 
 #: What QEMU's emulator lacks of its EPYC model; it would say so at every start.
 NOT_EMULATED = (
@@ -124,29 +124,22 @@ def _with_pipes(words: str) -> str:
     )
 
 
-def _descendants(pid: int) -> list[int]:
-    """A process and all that it has started, as far as they have not ended."""
-    found = [pid]
-    for parent in found:
-        for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
-                found += map(int, children.read_text().split())
-    return found
-
-
-def _boot(tools: Tools, arguments: Sequence[str], timeout: float | None = None) -> int:
-    """Run vng to its end; whatever ends this earlier ends the machine too."""
+def _boot(tools: Tools, arguments: Sequence[str], timeout: float | None = None) -> None:
+    """Run vng to its end; whatever ends this earlier, SIGKILL too, ends the machine."""
     # vng looks for its other half on PATH.
     path = f"{tools.vng.parent}:{os.environ.get('PATH', os.defpath)}"
-    vng = subprocess.Popen(arguments, env={**os.environ, "PATH": path})
-    try:
-        return vng.wait(timeout)
-    finally:
-        if vng.poll() is None:
-            for pid in _descendants(vng.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            vng.wait()
+    reader, writer = os.pipe()
+    with open(reader, "rb"), open(writer, "wb") as wanted:
+        process = subprocess.Popen(
+            [sys.executable, "-m", guard.__name__, str(reader), *arguments],
+            env={**os.environ, "PATH": path},
+            pass_fds=[reader],
+        )
+        try:
+            process.wait(timeout)
+        finally:
+            wanted.close()
+            process.wait()
 
 
 def _in_machine(
