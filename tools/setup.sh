@@ -40,6 +40,14 @@ if [ ${#missing[@]} -gt 0 ]; then
   DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
+# A browser to look at pages with, where there is one to be had; the tests of pages skip without.
+case " $* " in *" test "*)
+  if ! command -v chromium >/dev/null && [ "$(id -u)" -eq 0 ]; then
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null ||
+      echo "setup: no chromium; tests of pages will be skipped" >&2
+  fi ;;
+esac
+
 [ -x .venv/bin/python ] || python3 -m venv .venv
 # Reinstall when something that goes into the package is newer than the last installation.
 stamp=.venv/installed
