@@ -12,6 +12,7 @@ enum { OWNERS_MAX = 4096, HIGH = 960 };
 static int *owners[OWNERS_MAX];
 static unsigned owner_count;
 static struct mv_lock owners_lock;
+static int lowest_ever = INT32_MAX; // no number below this was ever a registered one
 
 // Where to look for a free number: high, but not so high that the kernel has to grow the
 // descriptor table (and copy it on every fork) for our sake.
@@ -23,6 +24,13 @@ static long duplicate_high(int fd)
     return sys3(__NR_fcntl, fd, F_DUPFD_CLOEXEC, from);
 }
 
+// With the lock held.
+static void lower_to(int fd)
+{
+    if (fd < lowest_ever)
+        WRITE_ONCE(lowest_ever, fd);
+}
+
 void mv_fd_own(int *owner, int fd)
 {
     long high = duplicate_high(fd);
@@ -30,6 +38,7 @@ void mv_fd_own(int *owner, int fd)
         sys1(__NR_close, fd);
     *owner = high >= 0 ? (int)high : fd;
     mv_lock(&owners_lock);
+    lower_to(*owner);
     if (owner_count < OWNERS_MAX)
         owners[owner_count++] = owner;
     mv_unlock(&owners_lock);
@@ -51,6 +60,8 @@ void mv_fd_close(int *owner)
 int *mv_fd_owner(int fd)
 {
     int *found = NULL;
+    if (fd < READ_ONCE(lowest_ever))
+        return NULL;
     mv_lock(&owners_lock);
     for (unsigned i = 0; i < owner_count && !found; i++)
         if (*owners[i] == fd)
@@ -64,6 +75,9 @@ int mv_fd_move(int *owner)
     long moved = duplicate_high(*owner);
     if (moved < 0)
         return (int)moved;
+    mv_lock(&owners_lock);
+    lower_to((int)moved);
+    mv_unlock(&owners_lock);
     int old = __atomic_exchange_n(owner, (int)moved, __ATOMIC_SEQ_CST);
     sys1(__NR_close, old);
     return 0;

@@ -372,15 +372,20 @@ bool ros_is_exe_link(uint64_t path);
 // path.
 void ros_replace_exe_link(struct ros_args *args, unsigned at);
 
+// True if a descriptor that the call names is one of the core's: to the program these are not
+// there.
+bool ros_names_own_descriptor(const struct ros_group *group, uint64_t nr,
+                              const struct ros_args *args);
+
 typedef int64_t ros_handler(struct ros_group *group, uint64_t nr, struct ros_args *args);
 ros_handler ros_sys_mmap, ros_sys_munmap, ros_sys_mprotect, ros_sys_mremap, ros_sys_range,
     ros_sys_brk, ros_sys_shmat, ros_sys_shmdt, ros_sys_pkey_alloc, ros_sys_sigaction,
     ros_sys_sigprocmask, ros_sys_sigaltstack, ros_sys_sigreturn, ros_sys_sigwaiting, ros_sys_clone,
     ros_sys_clone3, ros_sys_fork, ros_sys_execve, ros_sys_execveat, ros_sys_exit,
     ros_sys_exit_group, ros_sys_arch_prctl, ros_sys_prctl, ros_sys_seccomp, ros_sys_close,
-    ros_sys_close_range, ros_sys_dup2, ros_sys_fcntl, ros_sys_path, ros_sys_path_at,
-    ros_sys_readlink, ros_sys_readlinkat, ros_sys_absent, ros_sys_rseq, ros_sys_forbidden,
-    ros_sys_aerokernel, ros_sys_unshare, ros_sys_setns, ros_sys_sigpending;
+    ros_sys_close_range, ros_sys_dup2, ros_sys_path, ros_sys_path_at, ros_sys_readlink,
+    ros_sys_readlinkat, ros_sys_absent, ros_sys_rseq, ros_sys_forbidden, ros_sys_aerokernel,
+    ros_sys_unshare, ros_sys_setns, ros_sys_sigpending;
 
 // signal.c -----------------------------------------------------------------------------------
 

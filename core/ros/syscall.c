@@ -58,7 +58,6 @@ static ros_handler *const handlers[] = {
     [__NR_close_range] = ros_sys_close_range,
     [__NR_dup2] = ros_sys_dup2,
     [__NR_dup3] = ros_sys_dup2,
-    [__NR_fcntl] = ros_sys_fcntl,
     [__NR_open] = ros_sys_path,
     [__NR_stat] = ros_sys_path,
     [__NR_access] = ros_sys_path,
@@ -76,6 +75,8 @@ int64_t ros_call(struct ros_group *group, uint64_t nr, struct ros_args *args)
     ros_handler *handler = nr < ARRAY_SIZE(handlers) ? handlers[nr] : NULL;
     if (nr == MV_NR_AEROKERNEL)
         handler = ros_sys_aerokernel;
+    if (ros_names_own_descriptor(group, nr, args))
+        return -EBADF;
     return handler ? handler(group, nr, args) : ros_forward(group, nr, args);
 }
 
