@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cffi
 import conftest
@@ -22,7 +23,8 @@ from hypothesis import strategies as st
 
 import multiverse
 from multiverse.accelerator import hrt as hrt_module
-from multiverse.accelerator.convert import Arguments, Converter
+from multiverse.accelerator.convert import Converter, Frame
+from multiverse.accelerator.library import library
 from multiverse.core import core_path
 
 SOURCE = Path(__file__).with_name("guests_accelerator") / "calls.c"
@@ -199,6 +201,84 @@ def test_buffers(hrt: multiverse.Hrt) -> None:
     assert data == b"xxxdyy"
 
 
+def test_numpy(hrt: multiverse.Hrt) -> None:
+    """Arrays by their buffer, scalars by their value, and what does not fit is refused."""
+    np = pytest.importorskip("numpy", reason="NumPy is not installed")
+    numbers = np.arange(1000, dtype=np.float64)
+    copy = numbers.copy()
+    c = ctypes.CDLL(None)
+    assert hrt.call(c.memcmp, numbers, copy, numbers.nbytes) == 0
+    hrt.call(c.memset, copy[500:], 0, copy[500:].nbytes)
+    assert copy[499] == 499 and not copy[500:].any()
+    one = np.array([5], dtype=np.int64)
+    hrt.call(c.memset, one, 1, 8)
+    assert one[0] == 0x0101010101010101
+    assert hrt.call(c.labs, np.int64(-7)) == 7 and hrt.call(c.abs, np.bool_(True)) == 1
+    m = ctypes.CDLL("libm.so.6")
+    m.ldexp.restype = ctypes.c_double
+    assert hrt.call(m.ldexp, np.float32(1.5), np.int8(3)) == 12
+    # Python's own qsort of the buffer, by a comparison that Python makes.
+    doubles = ctypes.POINTER(ctypes.c_double)
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, doubles, doubles)
+    def descending(a: Any, b: Any) -> int:
+        return int(b[0] > a[0]) - int(b[0] < a[0])
+
+    hrt.call(c.qsort, numbers, len(numbers), numbers.itemsize, descending)
+    assert (numbers == np.arange(1000)[::-1]).all()
+
+    frexp = ctypes.CDLL("libm.so.6").modf
+    frexp.argtypes, frexp.restype = [ctypes.c_double, doubles], ctypes.c_double
+    whole = np.zeros(1)
+    assert hrt.call(frexp, 2.5, whole) == 0.5 and whole[0] == 2
+    with pytest.raises(TypeError, match="items of 4 bytes"):
+        hrt.call(frexp, 2.5, np.zeros(1, np.float32))
+    with pytest.raises(ValueError, match="contiguous"):
+        hrt.call(c.memset, numbers[::2], 0, 8)
+    frexp.argtypes = [ctypes.c_double, np.ctypeslib.ndpointer(np.float64, flags="C")]
+    assert hrt.call(frexp, 3.25, whole) == 0.25 and whole[0] == 3
+    with pytest.raises(TypeError, match="data type"):
+        hrt.call(frexp, 2.5, np.zeros(1, np.float32))
+    assert hrt.call(c.memcmp, numbers.ctypes, numbers.ctypes.data, 8) == 0
+
+
+def test_numba(hrt: multiverse.Hrt) -> None:
+    numba = pytest.importorskip("numba", reason="numba is not installed")
+    np = pytest.importorskip("numpy", reason="NumPy is not installed")
+    types = numba.types
+
+    @numba.cfunc(types.float64(types.CPointer(types.float64), types.intp))
+    def total(pointer: Any, length: Any) -> Any:
+        result = 0.0
+        for value in numba.carray(pointer, length):
+            result += value
+        return result
+
+    @numba.cfunc(types.void(types.CPointer(types.float64), types.intp, types.float32))
+    def scale(pointer: Any, length: Any, by: Any) -> None:
+        for i in range(length):
+            pointer[i] *= by
+
+    @numba.cfunc(types.int64(types.CPointer(types.int64), types.uint8))
+    def shifted(pointer: Any, by: Any) -> Any:
+        return pointer[0] << by
+
+    numbers = np.arange(1000.0)
+    assert hrt.call(total, numbers, len(numbers)) == 499500
+    assert hrt.call(scale, numbers, len(numbers), 0.5) is None
+    futures = [hrt.submit(total, numbers[:n], n) for n in (10, 100, 1000)]
+    assert [future.result(timeout=20) for future in futures] == [22.5, 2475, 249750]
+    assert hrt.call(shifted, np.array([-3]), 258) == -12
+    assert hrt.call(total.address, numbers, 4, restype=ctypes.c_double) == 3
+    with pytest.raises(TypeError, match="2 arguments expected"):
+        hrt.call(total)
+    with pytest.raises(TypeError, match="items of 2 bytes"):
+        hrt.call(total, numbers.astype(np.float16), 4)
+    with pytest.raises(multiverse.HrtFault) as raised:
+        hrt.call(total, 16, 1)
+    assert raised.value.address == 16
+
+
 def test_faults(hrt: multiverse.Hrt) -> None:
     with pytest.raises(multiverse.HrtFault) as raised:
         hrt.call(libc.strlen, 16)
@@ -291,6 +371,8 @@ def test_importing_starts_nothing() -> None:
 
 # ---- Conversions, without an HRT: as ctypes itself does them ------------------------------------
 
+converter = Converter(library().ffi)
+
 INTEGERS = [
     ctypes.c_int8, ctypes.c_uint8, ctypes.c_int16, ctypes.c_uint16, ctypes.c_int32,
     ctypes.c_uint32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_bool, ctypes.c_size_t,
@@ -299,11 +381,11 @@ INTEGERS = [
 
 @given(st.sampled_from(INTEGERS), st.integers(-(1 << 63), (1 << 64) - 1))
 def test_integers(kind: type, value: int) -> None:
-    arguments = Arguments()
-    Converter(cffi.FFI()).add_ctypes(arguments, kind, value)
-    assert arguments.integers == [kind(value).value & (1 << 64) - 1]
-    raw = struct.pack("<QQ", arguments.integers[0], 0)
-    assert Converter.result_ctypes(kind)(raw) == kind(value).value
+    frame = Frame(library().ffi)
+    converter.adder_ctypes(kind)(frame, value)
+    assert (frame.integers, frame.words[0]) == (1, kind(value).value & (1 << 64) - 1)
+    frame.results["Q"][0] = frame.words[0]
+    assert converter.result_ctypes(kind)[0](frame) == kind(value).value
 
 
 @given(st.floats(allow_nan=False), st.booleans())
@@ -311,19 +393,19 @@ def test_reals(value: float, single: bool) -> None:
     kind = ctypes.c_float if single else ctypes.c_double
     if single and abs(value) > 3e38:
         return
-    arguments = Arguments()
-    Converter(cffi.FFI()).add_ctypes(arguments, kind, value)
-    raw = struct.pack("<Qd", 0, arguments.reals[0])
-    assert Converter.result_ctypes(kind)(raw) == kind(value).value
+    frame = Frame(library().ffi)
+    converter.adder_ctypes(kind)(frame, value)
+    assert frame.reals == 1
+    frame.results["d"][0] = frame.real_words[0]
+    assert converter.result_ctypes(kind)[0](frame) == kind(value).value
 
 
 @given(st.lists(st.one_of(st.integers(0, 1 << 63), st.floats(allow_nan=False)), max_size=30))
 def test_places(values: list[int | float]) -> None:
     """Registers first, in order; what is left goes into memory, in order."""
-    arguments = Arguments()
-    converter = Converter(cffi.FFI())
+    frame = Frame(library().ffi)
     for value in values:
-        converter.add_any(arguments, value)
+        converter.add_any(frame, value)
     integers: list[int] = []
     reals: list[float] = []
     stack: list[int] = []
@@ -334,7 +416,9 @@ def test_places(values: list[int | float]) -> None:
             reals.append(value)
         else:
             stack.append(int.from_bytes(struct.pack("<d", value), "little"))
-    assert (arguments.integers, arguments.reals, arguments.stack) == (integers, reals, stack)
+    assert list(frame.words)[: frame.integers] == integers
+    assert list(frame.real_words)[: frame.reals] == reals
+    assert frame.stack == stack
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor only")

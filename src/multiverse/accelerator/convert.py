@@ -2,216 +2,340 @@
 
 A function is given as ctypes or cffi have it, by numba's @cfunc, or as an address. What is known of
 its signature decides; without one, integers, pointers and buffers count as 64-bit integers, floats
-as double.
+as double. What a signature asks for is worked out once for each function.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import numbers
 import operator
 import struct
+import sys
 from _ctypes import CFuncPtr, _Pointer, _SimpleCData
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 from weakref import ref
 
 INTEGERS, REALS = 6, 8  # that the System V ABI passes in registers
+LOWEST, HIGHEST = -(1 << 63), (1 << 64) - 1  # of what 64 bits can hold
+BYREF = type(ctypes.byref(ctypes.c_int()))
+# C types of results, by letters of the struct module, which ctypes uses for its own types as well.
+RESULTS = {
+    **{"b": "int8_t", "B": "uint8_t", "h": "int16_t", "H": "uint16_t", "i": "int32_t"},
+    **{"I": "uint32_t", "l": "int64_t", "L": "uint64_t", "q": "int64_t", "Q": "uint64_t"},
+    **{"f": "float", "d": "double"},
+}
 
 
-@dataclass
-class Arguments:
-    """Arguments as the ABI has them; `keep` holds what they point to."""
+class Frame:
+    """A struct mv_call: arguments where the ABI has them, then results. It is used again and again.
 
-    integers: list[int] = field(default_factory=list)
-    reals: list[float] = field(default_factory=list)
-    stack: list[int] = field(default_factory=list)
-    keep: list[Any] = field(default_factory=list)
+    ffi: cffi's with multiverse.h.
+    """
+
+    __slots__ = "call integers keep reals real_words result results stack words".split()
+
+    def __init__(self, ffi: Any) -> None:
+        self.call = ffi.new("struct mv_call *")
+        self.words = self.call.integers
+        self.real_words = self.call.reals
+        self.result = ffi.cast("uint64_t *", self.call.result)
+        self.integers = 0  # how many words are used
+        self.reals = 0
+        self.stack: list[int] = []
+        self.keep: list[Any] = []  # what arguments point to
+        self.results = {
+            letter: ffi.cast(f"{name} *", self.call.real_result if letter in "fd" else self.result)
+            for letter, name in RESULTS.items()
+        }
+
+    def clear(self) -> None:
+        self.integers = self.reals = 0
+        if self.stack:
+            self.stack.clear()
+            self.call.stack_count = 0
+        if self.keep:
+            self.keep.clear()
 
     def add_integer(self, value: int) -> None:
-        if not -(1 << 63) <= value < 1 << 64:
-            raise OverflowError(f"{value} does not fit into 64 bits")
-        value &= (1 << 64) - 1
-        (self.integers if len(self.integers) < INTEGERS else self.stack).append(value)
+        if not 0 <= value <= HIGHEST:
+            if not LOWEST <= value <= HIGHEST:
+                raise OverflowError(f"{value} does not fit into 64 bits")
+            value &= HIGHEST
+        if self.integers < INTEGERS:
+            self.words[self.integers] = value
+            self.integers += 1
+        else:
+            self.stack.append(value)
 
     def add_real(self, value: float, *, single: bool = False) -> None:
         if single:  # its bits are the lower half of a double's
             value = struct.unpack("<d", struct.pack("<fI", value, 0))[0]
-        if len(self.reals) < REALS:
-            self.reals.append(value)
+        if self.reals < REALS:
+            self.real_words[self.reals] = value
+            self.reals += 1
         else:
             self.stack.append(struct.unpack("<Q", struct.pack("<d", value))[0])
 
+    def complete(self, ffi: Any, address: Any) -> Any:
+        """All arguments are there: the struct for a call of the function at `address`."""
+        self.call.function = address
+        if self.stack:
+            words = ffi.new("uint64_t[]", self.stack)
+            self.keep.append(words)
+            self.call.stack, self.call.stack_count = words, len(self.stack)
+        return self.call
 
-@dataclass(frozen=True)
+    def result_bytes(self) -> bytes:
+        """RAX."""
+        return struct.pack("<Q", self.result[0])
+
+
+Add = Callable[[Frame, Any], None]
+Read = Callable[[Frame], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
-    """An address, how an argument is added, and what becomes of RAX and XMM0 (as 16 bytes)."""
+    """What is to be done for a call.
 
-    address: int
-    add: Callable[[Arguments, int, Any], None]
-    result: Callable[[bytes], Any]
-    check_count: Callable[[int], None]
-    finish: Callable[[Any, tuple[Any, ...]], Any] = lambda value, _: value
+    address: as cffi's void pointer. adders: of the arguments whose types are known; others may
+    follow if it is variadic. read: its result. real: that is in XMM0, not in RAX. checked: it is
+    one of ctypes', whose types can be changed, and which can have an errcheck.
+    """
+
+    address: Any
+    adders: tuple[Add, ...]
+    variadic: bool
+    read: Read
+    real: bool = False
+    checked: bool = False
+
+    def wrong_count(self, count: int) -> TypeError:
+        return TypeError(f"{len(self.adders)} arguments expected, {count} given")
+
+
+def plain(value: Any) -> Any:
+    return value.value if isinstance(value, _SimpleCData) else value
+
+
+def integer_adder(size: int, signed: bool) -> Add:
+    """Add as C converts: what does not fit is cut off, and signs are extended. size: bytes."""
+    sign = 1 << 8 * size - 1
+    mask = 2 * sign - 1
+    fits = sign if signed else 2 * sign
+
+    def add(frame: Frame, value: Any) -> None:
+        if type(value) is not int:
+            value = operator.index(plain(value))
+        if not 0 <= value < fits:
+            value &= mask
+            if signed:
+                value = (value ^ sign) - sign & HIGHEST
+        frame.add_integer(value)
+
+    return add
 
 
 class Converter:
-    """Conversions that need cffi. ffi: any cffi.FFI."""
+    """Conversions, and what is known of functions. ffi: cffi's with multiverse.h."""
 
     def __init__(self, ffi: Any) -> None:
         self.ffi = ffi
-        # Functions of ctypes that have been seen, by id, with the types that they had then.
-        self.known: dict[int, tuple[ref[Any], Any, Any, Function]] = {}
+        # Functions that have been seen, by id, with the types that they had then.
+        self.known: dict[int, tuple[Callable[[], Any], Any, Any, Function]] = {}
+        self.by_address = functools.lru_cache(256)(self.address_function)
 
     # ---- Values -------------------------------------------------------------------------------
 
-    def pointer(self, arguments: Arguments, value: Any) -> int:
+    def pointer(self, frame: Frame, value: Any) -> int:
         """The address that a value stands for; what it points to is kept."""
         if value is None:
             return 0
         if isinstance(value, self.ffi.CData):
-            arguments.keep.append(value)
+            frame.keep.append(value)
             return int(self.ffi.cast("uintptr_t", value))
         if isinstance(value, ctypes.c_void_p | ctypes.c_char_p | ctypes.c_wchar_p | _Pointer):
-            arguments.keep.append(value)
+            frame.keep.append(value)
             return ctypes.cast(value, ctypes.c_void_p).value or 0
         if isinstance(value, ctypes.Array | ctypes.Structure | ctypes.Union):
-            arguments.keep.append(value)
+            frame.keep.append(value)
             return ctypes.addressof(value)
-        if isinstance(value, CFuncPtr | type(ctypes.byref(ctypes.c_int()))):
-            arguments.keep.append(value)
+        if isinstance(value, CFuncPtr | BYREF):
+            frame.keep.append(value)
             pointer: Any = value
             return ctypes.cast(pointer, ctypes.c_void_p).value or 0
         if isinstance(value, str):
             raise TypeError("text has no address; encode it to bytes")
-        if hasattr(value, "__index__"):
+        if isinstance(value, numbers.Integral):
             return operator.index(value)
+        if hasattr(value, "_as_parameter_"):
+            frame.keep.append(value)
+            return self.pointer(frame, value._as_parameter_)
+        name = type(value).__name__
         try:
             buffer = self.ffi.from_buffer(value)
         except TypeError:
-            raise TypeError(f"{type(value).__name__} is no pointer, buffer or number") from None
-        arguments.keep.append(buffer)
+            if hasattr(value, "__index__"):
+                return operator.index(value)
+            raise TypeError(f"{name} is no pointer, buffer or number") from None
+        except (BufferError, ValueError) as error:
+            raise ValueError(f"{name}: {error}; copy it, or pass its address") from None
+        frame.keep.append(buffer)
         return int(self.ffi.cast("uintptr_t", buffer))
 
-    def add_any(self, arguments: Arguments, value: Any) -> None:
+    def add_pointer(self, frame: Frame, value: Any) -> None:
+        frame.add_integer(self.pointer(frame, value))
+
+    def add_any(self, frame: Frame, value: Any) -> None:
         """Add an argument of which only the value is known."""
-        if isinstance(value, _SimpleCData) and not isinstance(
+        kind = type(value)
+        if kind is int:
+            frame.add_integer(value)
+        elif kind is float:
+            frame.add_real(value)
+        elif isinstance(value, _SimpleCData) and not isinstance(
             value, ctypes.c_void_p | ctypes.c_char_p | ctypes.c_wchar_p
         ):
-            self.add_ctypes(arguments, type(value), value)
+            self.adder_ctypes(kind)(frame, value)
         elif isinstance(value, self.ffi.CData):
-            self.add_cffi(arguments, self.ffi.typeof(value), value)
+            self.adder_cffi(self.ffi.typeof(value))(frame, value)
         elif isinstance(value, numbers.Real) and not hasattr(value, "__index__"):
-            arguments.add_real(float(value))
+            frame.add_real(float(value))
+        elif "numpy" in sys.modules and isinstance(value, sys.modules["numpy"].generic):
+            # NumPy's scalars have a buffer, too, but are values.
+            self.add_any(frame, value.item())
         else:
-            arguments.add_integer(self.pointer(arguments, value))
+            frame.add_integer(self.pointer(frame, value))
 
     # ---- ctypes -------------------------------------------------------------------------------
 
-    def add_ctypes(self, arguments: Arguments, kind: Any, value: Any) -> None:
-        if isinstance(value, _SimpleCData):
-            value = value.value
-        if kind in (ctypes.c_double, ctypes.c_float):
-            arguments.add_real(float(value), single=kind is ctypes.c_float)
-        elif kind in (ctypes.c_char_p, ctypes.c_wchar_p, ctypes.c_void_p) or not (
-            isinstance(kind, type) and issubclass(kind, _SimpleCData)
-        ):
+    def adder_ctypes(self, kind: Any) -> Add:
+        """How arguments of a ctypes type are added."""
+        if isinstance(getattr(kind, "from_param", None), MethodType):  # Python's, not ctypes' own
+            return lambda frame, value: self.add_any(frame, kind.from_param(value))
+        if not (isinstance(kind, type) and issubclass(kind, _SimpleCData)):
             if isinstance(kind, type) and issubclass(kind, ctypes.Structure | ctypes.Union):
                 raise TypeError(f"{kind.__name__}: structures are not passed by value; use byref()")
-            if kind is ctypes.c_wchar_p and isinstance(value, str):
-                value = ctypes.create_unicode_buffer(value)
-            arguments.add_integer(self.pointer(arguments, value))
-        elif kind in (ctypes.c_longdouble, ctypes.py_object):
+            item = getattr(kind, "_type_", None)
+            if isinstance(item, type) and issubclass(item, _SimpleCData):
+                return functools.partial(self.add_items, ctypes.sizeof(item), kind.__name__)
+            return self.add_pointer
+        if issubclass(kind, ctypes.c_wchar_p):
+            return self.add_wide_text
+        if issubclass(kind, ctypes.c_char_p | ctypes.c_void_p):
+            return self.add_pointer
+        simple: Any = kind
+        letter: str = simple._type_
+        if letter in "fd":
+            single = letter == "f"
+            return lambda frame, value: frame.add_real(float(plain(value)), single=single)
+        if letter == "c":
+            return self.add_char
+        if letter == "?":
+            return lambda frame, value: frame.add_integer(bool(plain(value)))
+        if letter not in "bBhHiIlLqQ":
             raise TypeError(f"{kind.__name__} arguments are not supported")
-        elif kind is ctypes.c_char:
-            arguments.add_integer(value[0] if isinstance(value, bytes) else operator.index(value))
-        else:
-            # As C converts: what does not fit is cut off, and signs are extended.
-            wrapped: Any = kind
-            arguments.add_integer(wrapped(operator.index(value)).value)
+        return integer_adder(ctypes.sizeof(kind), letter.islower())
+
+    def add_wide_text(self, frame: Frame, value: Any) -> None:
+        if isinstance(value, str):
+            value = ctypes.create_unicode_buffer(value)
+        self.add_pointer(frame, value)
+
+    def add_char(self, frame: Frame, value: Any) -> None:
+        value = plain(value)
+        frame.add_integer(value[0] if isinstance(value, bytes) else operator.index(value))
+
+    def add_items(self, size: int, name: str, frame: Frame, value: Any) -> None:
+        """Add a pointer to items of `size` bytes, or a buffer with such, or with bytes."""
+        found = 1
+        if not isinstance(value, _Pointer | CFuncPtr | _SimpleCData | int | bytes):
+            with contextlib.suppress(TypeError, ValueError, BufferError):  # no buffer
+                found = memoryview(value).itemsize
+        if found not in (1, size):
+            raise TypeError(
+                f"{type(value).__name__} of items of {found} bytes where {name} is expected; "
+                "convert it"
+            )
+        frame.add_integer(self.pointer(frame, value))
 
     @staticmethod
-    def result_ctypes(kind: Any) -> Callable[[bytes], Any]:
+    def result_ctypes(kind: Any) -> tuple[Read, bool]:
+        """How a result of a ctypes type is read, and whether it is in XMM0."""
         if kind is None:
-            return lambda _: None
-        if kind in (ctypes.c_double, ctypes.c_float):
-            return lambda raw: kind.from_buffer_copy(raw, 8).value
+            return (lambda _: None), False
         is_type = isinstance(kind, type)
-        if is_type and issubclass(kind, _SimpleCData) and kind not in (
-            ctypes.c_longdouble, ctypes.py_object,
-        ):  # fmt: skip
+        if is_type and issubclass(kind, _SimpleCData):
+            letter: str = kind._type_
+            real = letter in "fd"
             # A subclass of a simple type stays an object, as with ctypes itself.
-            plain = kind.__mro__[1] is _SimpleCData
-            return lambda raw: (
-                kind.from_buffer_copy(raw).value if plain else kind.from_buffer_copy(raw)
-            )
+            if kind.__mro__[1] is not _SimpleCData:
+                if real:
+                    return (lambda frame: kind(frame.results[letter][0])), True
+                return (lambda frame: kind.from_buffer_copy(frame.result_bytes())), False
+            if letter in RESULTS:
+                return (lambda frame: frame.results[letter][0]), real
+            if kind not in (ctypes.c_longdouble, ctypes.py_object):
+                return (lambda frame: kind.from_buffer_copy(frame.result_bytes()).value), False
         if is_type and issubclass(kind, _Pointer | CFuncPtr):
-            return lambda raw: kind.from_buffer_copy(raw)
+            return (lambda frame: kind.from_buffer_copy(frame.result_bytes())), False
         if not is_type and callable(kind):
-            return lambda raw: kind(int.from_bytes(raw[:4], "little", signed=True))
+            return (lambda frame: kind(frame.results["i"][0])), False
         raise TypeError(f"{getattr(kind, '__name__', kind)} results are not supported")
 
-    def ctypes_function(self, function: Any) -> Function:
-        kinds, result = function.argtypes, function.restype
-        number = id(function)
-        seen = self.known.get(number)
-        if seen and seen[0]() is function and seen[1] is kinds and seen[2] is result:
-            return seen[3]
-
-        def add(arguments: Arguments, i: int, value: Any) -> None:
-            if kinds is not None and i < len(kinds):
-                self.add_ctypes(arguments, kinds[i], value)
-            else:
-                self.add_any(arguments, value)
-
-        def check_count(count: int) -> None:
-            if kinds is not None and count < len(kinds):
-                raise TypeError(f"{len(kinds)} arguments expected, {count} given")
-
-        weak = ref(function, lambda _: self.known.pop(number, None))
-
-        def finish(value: Any, args: tuple[Any, ...]) -> Any:
-            check = getattr(weak(), "errcheck", None)
-            return check(value, weak(), args) if check else value
-
+    def ctypes_function(self, function: Any, kinds: Any, result: Any, *, checked: bool) -> Function:
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
-        made = Function(address, add, self.result_ctypes(result), check_count, finish)
-        self.known[number] = (weak, kinds, result, made)
-        return made
+        return Function(
+            self.ffi.cast("void *", address),
+            tuple(self.adder_ctypes(kind) for kind in kinds or ()),
+            True,
+            *self.result_ctypes(result),
+            checked,
+        )
 
     # ---- cffi ---------------------------------------------------------------------------------
 
-    def add_cffi(self, arguments: Arguments, kind: Any, value: Any) -> None:
+    def adder_cffi(self, kind: Any) -> Add:
+        """How arguments of a cffi type are added."""
         if kind.kind == "primitive" and kind.cname in ("double", "float"):
-            arguments.add_real(float(value), single=kind.cname == "float")
-        elif kind.kind in ("primitive", "enum"):
+            single = kind.cname == "float"
+            return lambda frame, value: frame.add_real(float(value), single=single)
+        if kind.kind in ("primitive", "enum"):
             if kind.cname == "long double" or "_Complex" in kind.cname:
                 raise TypeError(f"{kind.cname} arguments are not supported")
-            arguments.add_integer(int(self.ffi.cast(kind, value)))
-        elif kind.kind in ("pointer", "array", "function"):
-            arguments.add_integer(self.pointer(arguments, value))
-        else:
-            raise TypeError(f"{kind.cname}: structures are not passed by value; use addressof()")
+            return lambda frame, value: frame.add_integer(int(self.ffi.cast(kind, value)))
+        if kind.kind in ("pointer", "array") and kind.item.kind == "primitive":
+            size = self.ffi.sizeof(kind.item)
+            return functools.partial(self.add_items, size, kind.cname)
+        if kind.kind in ("pointer", "array", "function"):
+            return self.add_pointer
+        raise TypeError(f"{kind.cname}: structures are not passed by value; use addressof()")
 
-    def result_cffi(self, kind: Any) -> Callable[[bytes], Any]:
+    def result_cffi(self, kind: Any) -> tuple[Read, bool]:
         if kind.kind == "void":
-            return lambda _: None
+            return (lambda _: None), False
         if kind.kind == "primitive" and kind.cname in ("double", "float"):
-            code = "<d" if kind.cname == "double" else "<f"
-            return lambda raw: struct.unpack_from(code, raw, 8)[0]
+            letter = kind.cname[0]
+            return (lambda frame: frame.results[letter][0]), True
         if kind.kind in ("primitive", "enum", "pointer"):
             if kind.cname == "long double" or "_Complex" in kind.cname:
                 raise TypeError(f"{kind.cname} results are not supported")
 
-            def convert(raw: bytes) -> Any:
-                value = self.ffi.cast(kind, int.from_bytes(raw[:8], "little"))
+            def convert(frame: Frame) -> Any:
+                value = self.ffi.cast(kind, frame.result[0])
                 if kind.kind == "pointer":
                     return value
                 if kind.cname == "char":
                     return bytes([int(value)])
                 return bool(value) if kind.cname == "_Bool" else int(value)
 
-            return convert
+            return convert, False
         raise TypeError(f"{kind.cname} results are not supported")
 
     def cffi_function(self, function: Any) -> Function:
@@ -220,44 +344,47 @@ class Converter:
             kind = kind.item
         if kind.kind != "function":
             raise TypeError(f"{kind.cname} is no function")
-
-        def add(arguments: Arguments, i: int, value: Any) -> None:
-            if i < len(kind.args):
-                self.add_cffi(arguments, kind.args[i], value)
-            else:
-                self.add_any(arguments, value)
-
-        def check_count(count: int) -> None:
-            if count < len(kind.args) or (count > len(kind.args) and not kind.ellipsis):
-                raise TypeError(f"{len(kind.args)} arguments expected, {count} given")
-
-        address = int(self.ffi.cast("uintptr_t", function))
-        return Function(address, add, self.result_cffi(kind.result), check_count)
+        return Function(
+            self.ffi.cast("void *", function),
+            tuple(self.adder_cffi(each) for each in kind.args),
+            bool(kind.ellipsis),
+            *self.result_cffi(kind.result),
+        )
 
     # ---- Anything -----------------------------------------------------------------------------
 
+    def address_function(self, address: int, restype: Any) -> Function:
+        if not 0 < address < 1 << 47:
+            raise ValueError(f"{address:#x} is no address of a function")
+        result = self.result_ctypes(ctypes.c_int64 if restype is None else restype)
+        return Function(self.ffi.cast("void *", address), (), True, *result)
+
     def function(self, function: Any, restype: Any) -> Function:
         """What is to be called. restype: a ctypes type, for what does not say it itself."""
-        function = getattr(function, "ctypes", function)  # numba's @cfunc
-        if isinstance(function, CFuncPtr) or hasattr(type(function), "argtypes"):
-            found = self.ctypes_function(function)
+        seen = self.known.get(id(function))
+        if seen and seen[0]() is function and restype is None:
+            target = seen[3]
+            if not target.checked or (seen[1] is function.argtypes and seen[2] is function.restype):
+                return target
+        if isinstance(function, int):
+            return self.by_address(function, restype)
+        if restype is not None:
+            raise TypeError("restype is for addresses; this function has a type of its own")
+        kinds = result = None
+        inner: Any = getattr(function, "ctypes", None)  # numba's @cfunc has that
+        if isinstance(function, CFuncPtr):
+            kinds, result = function.argtypes, function.restype
+            target = self.ctypes_function(function, kinds, result, checked=True)
         elif isinstance(function, self.ffi.CData):
-            found = self.cffi_function(function)
-        elif isinstance(function, int):
-            if not 0 < function < 1 << 47:
-                raise ValueError(f"{function:#x} is no address of a function")
-            kind = ctypes.c_int64 if restype is None else restype
-            return Function(
-                function,
-                lambda arguments, _, value: self.add_any(arguments, value),
-                self.result_ctypes(kind),
-                lambda _: None,
-            )
+            target = self.cffi_function(function)
+        elif isinstance(inner, CFuncPtr):
+            target = self.ctypes_function(inner, inner.argtypes, inner.restype, checked=False)
         else:
             raise TypeError(
                 f"{type(function).__name__} is no function of ctypes or cffi and no address; "
                 "with cffi's API mode use ffi.addressof(lib, name)"
             )
-        if restype is not None:
-            raise TypeError("restype is for addresses; this function has a type of its own")
-        return found
+        number = id(function)
+        weak = ref(function, lambda _: self.known.pop(number, None))
+        self.known[number] = (weak, kinds, result, target)
+        return target

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
-from multiverse.accelerator.convert import Arguments, Converter
+from multiverse.accelerator.convert import Converter, Frame
 from multiverse.accelerator.library import HrtError, library
 
 MV_HRT_NATIVE = 1
@@ -49,7 +49,9 @@ class Hrt:
         if err:
             raise self._library.error(err)
         self._handle = handle[0]
+        self._call = self._library.lib.mv_hrt_call
         self._converter = Converter(ffi)
+        self._frames: list[Frame] = []  # that no call uses
         self._threads = threads
         self._executor: ThreadPoolExecutor | None = None
         self._pid = os.getpid()
@@ -85,27 +87,41 @@ class Hrt:
         the HRT has been closed or belongs to a parent process, TypeError for what cannot be
         converted.
         """
-        self._check()
+        if self._closed:
+            self._check()
         target = self._converter.function(function, restype)
-        target.check_count(len(args))
-        arguments = Arguments()
-        for i, value in enumerate(args):
-            target.add(arguments, i, value)
-        ffi, lib = self._library.ffi, self._library.lib
-        call = ffi.new("struct mv_call *")
-        call.function = ffi.cast("void *", target.address)
-        call.integers[0 : len(arguments.integers)] = arguments.integers
-        call.reals[0 : len(arguments.reals)] = arguments.reals
-        stack = ffi.new("uint64_t[]", arguments.stack)
-        call.stack = stack
-        call.stack_count = len(arguments.stack)
-        err = lib.mv_hrt_invoke(self._handle, call)
-        if err == -EFAULT:
-            raise self._library.fault(call.fault)
-        if err:
-            raise self._library.error(err)
-        raw = bytes(ffi.buffer(call.result)[0:8]) + bytes(ffi.buffer(call.real_result)[0:8])
-        return target.finish(target.result(raw), args)
+        try:
+            frame = self._frames.pop()
+        except IndexError:
+            frame = Frame(self._library.ffi)
+        try:
+            known = len(target.adders)
+            if len(args) != known and (len(args) < known or not target.variadic):
+                raise target.wrong_count(len(args))
+            for add, value in zip(target.adders, args, strict=False):
+                add(frame, value)
+            for value in args[known:]:
+                self._converter.add_any(frame, value)
+            if frame.reals or frame.stack or target.real:
+                call = frame.complete(self._library.ffi, target.address)
+                err = self._library.lib.mv_hrt_invoke(self._handle, call)
+            else:  # the same, with fewer cache lines
+                err = self._call(
+                    self._handle, frame.result, target.address, frame.integers, frame.words
+                )
+            if err == -EFAULT:
+                raise self._library.fault()
+            if err:
+                raise self._library.error(err)
+            result = target.read(frame)
+        finally:
+            frame.clear()
+            self._frames.append(frame)
+        if target.checked:
+            check = function.errcheck
+            if check is not None:
+                return check(result, function, args)
+        return result
 
     def submit(self, function: Any, *args: Any, restype: Any = None) -> Future[Any]:
         """Begin a call; the future has its result or exception."""

@@ -76,8 +76,9 @@ class Library:
         text = self.ffi.string(self.lib.mv_error()).decode(errors="replace")
         return HrtError(-err, text)
 
-    def fault(self, fault: Any) -> HrtFault:
-        """The exception for a struct mv_fault."""
+    def fault(self) -> HrtFault:
+        """The exception for the fault that has just ended a call."""
+        fault = self.lib.mv_fault_last()
         text = self.ffi.string(self.lib.mv_error()).decode(errors="replace")
         registers = dict(zip(REGISTERS, map(int, fault.registers), strict=True))
         addresses = [int(fault.backtrace[i]) for i in range(fault.frames)]
