@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from multiverse.core import core_header
 from multiverse.overrides import blob, calls, sets
-from multiverse.overrides.build import build
+from multiverse.overrides.build import build, check
+from multiverse.overrides.definition import read
 from multiverse.overrides.errors import Mistakes, Unusable
 from multiverse.overrides.image import Image
 from multiverse.overrides.module import Module
@@ -277,6 +278,75 @@ def test_originals_are_no_cycle(write: Write) -> None:
     check_together([load(str(path), no_warning)])
 
 
+VALID = """summary = "x"
+types = { my_t = "struct mine" }
+[[syscall]]
+name = "mmap"
+call = "f(addr, length)"
+when = "prot == 3"
+[[function]]
+legacy = "int raise(int sig, const my_t *x)"
+call = '''
+f(sig,
+  x)'''
+result = "result * 2"
+[[import]]
+legacy = "int rand(void)"
+"""
+
+
+@given(st.data())
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_in_a_file(tmp_path: Path, data: st.DataObject) -> None:
+    """It is read, or there is a mistake in one of its lines; nothing else happens."""
+    text = VALID
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(at, min(at + 12, len(text))))
+        pieces = st.sampled_from(["", "[", "{", '"', "'", "(", "void", "[[import]]\n", "a.b", "\0"])
+        text = text[:at] + data.draw(st.one_of(pieces, st.text(max_size=3))) + text[end:]
+    path = tmp_path / "any.toml"
+    path.write_bytes(text.encode(errors="replace"))
+    try:
+        mistakes = read(path).mistakes
+    except Mistakes as error:
+        mistakes = error.mistakes
+    lines = text.count("\n") + 1
+    assert all(m.place.file == str(path) and 1 <= m.place.line <= lines for m in mistakes)
+
+
+def test_deep_nesting(write: Write) -> None:
+    with pytest.raises(Mistakes, match="nested too deeply"):
+        build(write("a = " + "[" * 100000))
+
+
+def test_not_utf8(write: Write) -> None:
+    path = write(CALL, F)
+    path.write_bytes(b"summary = '\xff'\n" + CALL.encode())
+    with pytest.raises(Mistakes, match="save it as UTF-8"):
+        build(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["with space", "caf\u00e9", "a#b$c", 'qu"ote', os.fsdecode(b"\xff")]
+)
+def test_strange_names(tmp_path: Path, name: str) -> None:
+    """Of folder and file; in messages, in the cache, in what the compiler reads."""
+    directory = tmp_path / name
+    directory.mkdir()
+    plain = '"' not in name and name.isprintable()
+    path = directory / (f"{name}.toml" if plain else "x.toml")
+    path.write_text(CALL)
+    path.with_suffix(".c").write_text(INCLUDES + F)
+    first = build(path)
+    assert str(path.with_suffix(".c")) in dict(first.module.description.inputs)
+    assert build(path).content == first.content
+    path.write_text(CALL + "when = 'x'\n")
+    with pytest.raises(Mistakes) as caught:
+        build(path)
+    assert str(caught.value).startswith(f"{path}:4: 'x' undeclared")
+
+
 # ---- System calls' parameters ------------------------------------------------------------------
 
 
@@ -439,6 +509,30 @@ def test_errno(write: Write) -> None:
     assert called(3, "d", -11) == (11, 0) and called(3, "d", 0) == (0, 0)
     assert called(4, "e", -11) == (0, 0)
     assert called(5, "g", -11, ctypes.c_long) == (-7, 11)
+    memory.close()
+
+
+def test_void_functions(write: Write) -> None:
+    """With condition and fallback; and signals that wait are in the generated code."""
+    path = write(
+        "types = { my_t = 'struct mine' }\n"
+        + function("void a(const my_t *x)", "f(x->n)", "when = 'x->n > 3'", "signal_safe = false"),
+        "struct mine { long n; };\nlong seen;\n"
+        "static int64_t f(long n) { seen = n; return n == 5 ? AK_FALLBACK : 0; }\n",
+    )
+    source = check(path).wrappers.source(with_lines=False)
+    assert source.index("ak_hold();") < source.index("f(x->n)") < source.index("ak_release();")
+    path.write_text(path.read_text().replace("signal_safe = false", ""))
+    memory = Memory(build(path).module)
+    kind = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_long))
+    given_to_original: list[int] = []
+    original = kind(lambda x: given_to_original.append(x[0]))
+    memory.word("mv_original_0_a").value = ctypes.cast(original, ctypes.c_void_p).value
+    wrapper = kind(memory.image.address(0, "mv_function_0_a"))
+    for n in (3, 4, 5, 6):
+        wrapper(ctypes.c_long(n))
+        assert memory.word("seen").value == (0 if n == 3 else n)
+    assert given_to_original == [3, 5]
     memory.close()
 
 

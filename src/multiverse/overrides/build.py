@@ -72,7 +72,8 @@ class _Work:
 
     def compile_c(self, wrappers: Wrappers, output: str, *options: str) -> compiler.Said:
         source = os.path.join(self.directory, GENERATED)
-        Path(source).write_text(wrappers.source(with_lines=True))
+        text = wrappers.source(with_lines=True)
+        Path(source).write_text(text, encoding="utf-8", errors="surrogateescape")
         if self.definition.syscalls:
             options += (compiler.GENERAL_REGISTERS,)
         said = compiler.compile_c(
@@ -224,8 +225,11 @@ class _Work:
 
     def inputs(self) -> tuple[tuple[str, str], ...]:
         """What the compiler has read, the generated file aside."""
-        text = Path(self.directory, "inputs.d").read_text().partition(":")[2]
-        words = text.replace("\\\n", " ").replace("\\ ", "\0").split()
+        text = os.fsdecode(Path(self.directory, "inputs.d").read_bytes()).partition(":")[2]
+        # As make reads it.
+        for written, meant in (("\\\n", " "), ("\\ ", "\0"), ("$$", "$"), ("\\#", "#")):
+            text = text.replace(written, meant)
+        words = text.split()
         names = (os.path.join(self.directory, word.replace("\0", " ")) for word in words)
         files = [name for name in names if os.path.basename(name) != GENERATED]
         return tuple((name, _digest(Path(name).read_bytes())) for name in dict.fromkeys(files))
@@ -354,10 +358,10 @@ def _cache_place(path: Path, name: str) -> Path | None:
     try:
         parts = [
             __version__.encode(),
-            compiler.identity().encode(),
+            os.fsencode(compiler.identity()),
             repr((compiler.COMPILE, compiler.LINK)).encode(),
-            str(path.absolute()).encode(),
-            name.encode(),
+            os.fsencode(path.absolute()),
+            os.fsencode(name),
             path.read_bytes(),
             core_path().with_name("libaerokernel.a").read_bytes(),
             core_path().with_name("liboverride.a").read_bytes(),

@@ -13,6 +13,7 @@ from multiverse import aerokernel
 from multiverse.core import core_path
 from multiverse.native.build import compiler
 from multiverse.overrides.errors import Mistake, NoCompiler, Place, Unusable
+from multiverse.overrides.wrappers import TOML
 
 #: For code without a libc, in the top 2 GiB of the address space.
 COMPILE = (
@@ -90,7 +91,7 @@ def _run(arguments: Sequence[str], directory: str) -> subprocess.CompletedProces
 def compile_c(
     source: str, output: str, toml: str, include: str, options: Iterable[str], directory: str
 ) -> Said:
-    """Compile a generated file. toml: the name of the TOML file in its #line directives.
+    """Compile a generated file. toml: the name of the TOML file, for messages.
 
     include: where files in quotes are; directory: where the compiler works. What is wrong in the
     TOML file can make the code around it wrong, which is not told.
@@ -103,7 +104,7 @@ def compile_c(
     keep = True
     for line in done.stderr.split("\n"):
         head = _HEAD.match(line)
-        if head and head["file"] == toml:
+        if head and head["file"] == TOML:
             keep = False
             waiting = []
             if head["kind"] != "note":

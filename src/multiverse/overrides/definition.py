@@ -33,6 +33,8 @@ KEYS: dict[str, dict[str, type]] = {
 }  # fmt: skip
 REQUIRED = {"syscall": ("name", "call"), "function": ("legacy", "call"), "import": ("legacy",)}
 RESULTS = {"syscall": ("value", "error", "none"), "function": ("value", "errno", "error", "none")}
+#: Characters that a preprocessor would not take for part of a name.
+NOT_IN_NAMES = re.compile(r'["\\\x00-\x1f]')
 NAMES = {str: "a string", list: "an array", dict: "a table", bool: "true or false"}
 
 
@@ -165,6 +167,8 @@ class _Reader:
             self.data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise Mistakes([self._not_toml(str(error), text)]) from None
+        except RecursionError:
+            raise Mistakes([Mistake(Place(name, 1), "nested too deeply; write it flat")]) from None
         self.lines = _Lines(name, text)
 
     def _not_toml(self, message: str, text: str) -> Mistake:
@@ -226,15 +230,15 @@ class _Reader:
         sources = self.data.get("sources", [beside.name] if beside.exists() else [])
         headers = self.data.get("headers", [])
         for name in sources:
-            if not isinstance(name, str):
-                self.wrong(place, "sources has to be an array of file names")
+            if not isinstance(name, str) or NOT_IN_NAMES.search(name) or name.startswith("/"):
+                self.wrong(place, "sources has to be an array of file names, as x.c")
             elif not (path.parent / name).is_file():
                 self.wrong(place, f"no file {name} beside {path.name}; check the name")
             else:
                 self.result.sources.append(path.parent / name)
         place = self.lines.place("headers", 0)
         for name in headers:
-            if not isinstance(name, str) or re.search(r'["\n\\]', name):
+            if not isinstance(name, str) or NOT_IN_NAMES.search(name):
                 self.wrong(place, "headers has to be an array of names, as x.h or <linux/x.h>")
             else:
                 self.result.headers.append(name)

@@ -159,7 +159,9 @@ class Module:
     def __init__(self, content: bytes) -> None:
         try:
             self._read(ELFFile(io.BytesIO(content)))
-        except (ELFError, ConstructError, struct.error, IndexError, *PARSER_ERRORS) as error:
+        except (
+            ELFError, ConstructError, struct.error, IndexError, RecursionError, *PARSER_ERRORS
+        ) as error:  # fmt: skip
             raise Unusable("not an override module; build it with multiverse override") from error
 
     def _read(self, elf: Any) -> None:

@@ -231,8 +231,9 @@ def _type_text(generator: Any, node: Any) -> str:
 
 
 def definitions(prototypes: list[Prototype], types: Mapping[str, str]) -> list[str]:
-    """Typedefs that the prototypes need, as C."""
-    names = dict.fromkeys(name for prototype in prototypes for name in prototype.typedefs)
+    """Typedefs that the prototypes need, and the further types, as C."""
+    needed = [name for prototype in prototypes for name in prototype.typedefs]
+    names = dict.fromkeys([*types, *needed])
     return [f"typedef {types.get(name) or STANDARD[name]} {name};" for name in names]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +10,8 @@ from multiverse.overrides.errors import Mistake, Place
 from multiverse.overrides.prototypes import CType, Prototype, definitions
 
 GENERATED = "wrappers.c"
+#: What the compiler knows the TOML file as, whatever its name is.
+TOML = "<overrides>"
 ERRNO_MAX = 4095
 ERRNO = "__errno_location"
 
@@ -52,7 +53,7 @@ class Wrappers:
         before: Place | None = None
         for line in self.lines:
             if line.place:
-                text.append(f"#line {line.place.line} {json.dumps(line.place.file)}")
+                text.append(f'#line {line.place.line} "{TOML}"')
             elif before:
                 text.append(f'#line {len(text) + 2} "{GENERATED}"')
             before = line.place
@@ -147,7 +148,7 @@ def preamble(definition: Definition) -> Wrappers:
     if definition.sources:
         out.add("")
     for source in definition.sources:
-        out.add(f"#include {json.dumps(str(source.relative_to(definition.path.parent)))}")
+        out.add(f'#include "{source.relative_to(definition.path.parent)}"')
     prototypes = [override.prototype for override in definition.overrides]
     texts = definitions(prototypes, definition.types)
     if texts:
