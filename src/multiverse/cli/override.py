@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -101,30 +100,37 @@ def check(whats: tuple[str, ...], program: str | None, as_json: bool) -> None:
 
 
 @override.command()
-@click.argument("file", type=click.Path(dir_okay=False))
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="default: NAME.override")
-def build(file: str, output: str | None) -> None:
-    """Make a module of a TOML file and its C: one file that needs no compiler any more."""
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), help="the module's file; default: see above"
+)
+def build(files: tuple[str, ...], output: str | None) -> None:
+    """Make a module of each TOML file and its C: one file that needs no compiler any more.
+
+    That of NAME.toml is NAME.override in the current folder.
+    """
     from multiverse.overrides.build import build as make
     from multiverse.overrides.build import write_whole
     from multiverse.overrides.errors import Mistakes, Unusable
     from multiverse.overrides.sets import MODULE_SUFFIX
 
-    try:
-        made = make(Path(file), cache=False)
-    except (Mistakes, Unusable) as error:
-        end(error)
-    if made.messages:
-        warn(made.messages)
-    target = Path(output or Path(file).with_suffix(MODULE_SUFFIX).name)
-    try:
-        mask = os.umask(0)
-        os.umask(mask)
-        write_whole(target, made.content, stat.S_IRUSR | stat.S_IWUSR | (0o044 & ~mask))
-    except OSError as error:
-        line = f"multiverse: override: {target}: {error.strerror}; give another -o"
-        click.echo(line, err=True)
-        sys.exit(EXIT_FAILURE)
+    if output and len(files) > 1:
+        raise click.UsageError("-o names one module; give one file with it")
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in files:
+        target = Path(output or Path(file).with_suffix(MODULE_SUFFIX).name)
+        try:
+            made = make(Path(file), cache=False)
+            if made.messages:
+                warn(made.messages)
+            write_whole(target, made.content, 0o644 & ~mask)
+        except (Mistakes, Unusable) as error:
+            end(error)
+        except OSError as error:
+            line = f"multiverse: override: {target}: {error.strerror}; give another -o"
+            click.echo(line, err=True)
+            sys.exit(EXIT_FAILURE)
 
 
 @override.command("list")

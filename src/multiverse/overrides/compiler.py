@@ -35,14 +35,18 @@ _HEAD = re.compile(
 _CONTEXT = re.compile(r"(?P<file>[^\s:][^:]*): (?:In function|At top level)|In file included from|"
                       r"\s+from ")  # fmt: skip
 _UNDEFINED = re.compile(r"(?:.*[/ ])?([^/\s:]+:\d+): undefined reference to `([\w.@]+)'")
+_TOO_SMALL = "the type on the other side is too small; widen it, or cast"
 _HINTS = {
-    "conversion": "the type on the other side is too small; widen it, or cast",
+    "conversion": _TOO_SMALL,
+    "implicit-int-conversion": _TOO_SMALL,
+    "shorten-64-to-32": _TOO_SMALL,
     "float-conversion": "cast it, or change the function's type",
     "int-conversion": "cast it, or change the function's type",
     "incompatible-pointer-types": "cast it, or change the function's type",
     "discarded-qualifiers": "have the function take a pointer to const, or cast",
     "incompatible-pointer-types-discards-qualifiers": "have the function take a pointer to const",
     "overflow": "the constant does not fit",
+    "constant-conversion": "the constant does not fit",
 }
 
 

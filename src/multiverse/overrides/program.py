@@ -7,6 +7,7 @@ import re
 import shutil
 import struct
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,7 +19,6 @@ TIMEOUT = 30  # seconds
 SCRIPTS_MAX = 4  # interpreters of interpreters, as in Linux
 _LIBRARY = re.compile(r"\s*(?:\S+ => )?(/.+) \(0x[0-9a-f]+\)$")
 _SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym
-_HIDDEN = 0x8000  # of a symbol's version: not the default one
 STB_LOCAL, STT_FUNC, STT_GNU_IFUNC = 0, 2, 10
 
 
@@ -30,6 +30,54 @@ class Function:
     address: int
     size: int  # 0: not known
     indirect: bool  # an IFUNC: a resolver chooses the function
+
+
+class Symbols:
+    """A symbol table, which may be large: few of its names are looked at."""
+
+    def __init__(self, elf: Any, table: str, versions: str | None) -> None:
+        section = elf.get_section_by_name(table)
+        self._strings: bytes = elf.get_section(section["sh_link"]).data() if section else b""
+        content = section.data() if section else b""
+        self._rows = list(_SYMBOL.iter_unpack(content[: len(content) // 24 * 24]))
+        version = elf.get_section_by_name(versions) if versions else None
+        self._versions: bytes = version.data() if version else b""
+
+    def _named(self, name: str) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Index and content of the symbols of that name."""
+        wanted = name.encode() + b"\0"
+        places = set()
+        at = self._strings.find(wanted)
+        while at >= 0:
+            places.add(at)
+            at = self._strings.find(wanted, at + 1)
+        if places:
+            yield from ((i, row) for i, row in enumerate(self._rows) if row[0] in places)
+
+    def function(self, name: str) -> Function | None:
+        """The function with the default version; a local one if there is no other."""
+        found: Function | None = None
+        for i, (_, info, _, section, value, size) in self._named(name):
+            kind, local = info & 15, info >> 4 == STB_LOCAL
+            # The highest bit of a version says that it is not the default one.
+            hidden = self._versions[2 * i + 1 : 2 * i + 2] >= b"\x80"
+            if section == 0 or kind not in (STT_FUNC, STT_GNU_IFUNC) or hidden:
+                continue
+            if not local or not found:
+                found = Function(name, value, size, kind == STT_GNU_IFUNC)
+            if not local:
+                break
+        return found
+
+    def needs(self, name: str) -> bool:
+        """Whether another file has to have it."""
+        return any(row[3] == 0 for _, row in self._named(name))
+
+    def names(self) -> set[str]:
+        """All functions."""
+        places = (row[0] for row in self._rows if row[3] and row[1] & 15 == STT_FUNC)
+        strings = self._strings
+        return {strings[at : strings.find(b"\0", at)].decode(errors="replace") for at in places}
 
 
 class File:
@@ -73,48 +121,14 @@ class File:
         return None
 
     @cached_property
-    def _dynamic(self) -> tuple[dict[str, Function], set[str]]:
-        return self._symbols(".dynsym", ".gnu.version")
-
-    @property
-    def exported(self) -> dict[str, Function]:
-        """Functions that other files can use, those with a default version."""
-        return self._dynamic[0]
-
-    @property
-    def imported(self) -> set[str]:
-        """Names that it needs of other files."""
-        return self._dynamic[1]
+    def dynamic(self) -> Symbols:
+        """What other files can use, and what it needs of them."""
+        return Symbols(self.executable.elf, ".dynsym", ".gnu.version")
 
     @cached_property
-    def all(self) -> dict[str, Function]:
-        """Functions in the symbol table that strip(1) takes away."""
-        return self._symbols(".symtab", "")[0]
-
-    def _symbols(self, table: str, versions: str) -> tuple[dict[str, Function], set[str]]:
-        elf: Any = self.executable.elf
-        section = elf.get_section_by_name(table)
-        if not section:
-            return {}, set()
-        strings = elf.get_section(section["sh_link"]).data()
-        content = section.data()
-        version = elf.get_section_by_name(versions) if versions else None
-        numbers = version.data() if version else b""
-        found: dict[str, Function] = {}
-        needed: set[str] = set()
-        for i, symbol in enumerate(_SYMBOL.iter_unpack(content[: len(content) // 24 * 24])):
-            name_at, info, _, where, value, size = symbol
-            kind, bind = info & 15, info >> 4
-            name = strings[name_at : strings.find(b"\0", name_at)].decode(errors="replace")
-            if where == 0:
-                needed.add(name)
-                continue
-            if kind not in (STT_FUNC, STT_GNU_IFUNC):
-                continue
-            hidden = len(numbers) >= 2 * i + 2 and numbers[2 * i + 1] & (_HIDDEN >> 8)
-            if not hidden and (bind != STB_LOCAL or name not in found):
-                found[name] = Function(name, value, size, kind == STT_GNU_IFUNC)
-        return found, needed
+    def static(self) -> Symbols:
+        """The symbol table that strip(1) takes away."""
+        return Symbols(self.executable.elf, ".symtab", None)
 
     def offset(self, function: Function) -> int:
         """Where in the file a function begins. Raises Unusable if it is not in it."""
@@ -161,21 +175,25 @@ class Program:
                 loaded = ", ".join(file.name for file in self.files)
                 raise Unusable(f"{self.path} does not load {library}; it loads {loaded}")
         for file in files:
-            if name in file.exported:
-                return Found(file, file.exported[name])
+            function = file.dynamic.function(name)
+            if function:
+                return Found(file, function)
         for file in files:
-            if name in file.all:
-                return Found(file, file.all[name])
+            function = file.static.function(name)
+            if function:
+                return Found(file, function)
         return None
 
     def defined(self) -> set[str]:
-        return {name for file in self.files for name in file.exported}
+        return {name for file in self.files for name in file.dynamic.names()}
 
     def uses(self, name: str) -> bool:
         """Whether a file needs the function of another one, or is the program and has it."""
         own = self.files[0]
         return (
-            name in own.exported or name in own.all or any(name in f.imported for f in self.files)
+            any(file.dynamic.needs(name) for file in self.files)
+            or own.dynamic.function(name) is not None
+            or own.static.function(name) is not None
         )
 
 
