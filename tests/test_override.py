@@ -533,6 +533,17 @@ def test_errno(write: Write) -> None:
     memory.close()
 
 
+def test_structures_need_not_be_known(write: Write) -> None:
+    path = write(
+        function("struct a *b(struct c *x, const union d *y, FILE *z)", "f(x, y, z)")
+        + '[[import]]\nlegacy = "long e(struct g *x)"\n'
+        + function("int h(struct stat *x)", "g(x)"),
+        "long e(struct g *x);\nstatic int64_t g(void *x) { return e(x); }\n"
+        "static void *f(void *x, const void *y, void *z) { return y ? x : z; }\n",
+    )
+    assert build(path).messages == ""
+
+
 def test_void_functions(write: Write) -> None:
     """With condition and fallback; and signals that wait are in the generated code."""
     path = write(
@@ -1038,6 +1049,13 @@ def test_run_refuses_bad_overrides(write: Write) -> None:
     )
     done = multiverse("run", "--override", "nosuchset", "--", "true")
     assert done.returncode == 2 and "neither a file nor an installed set" in done.stderr
+
+
+def test_run_of_what_is_no_program(write: Write, tmp_path: Path) -> None:
+    path = write(function("char *getenv(const char *s)", "f()"), F)
+    for program, status in ((tmp_path / "nothing", 127), (path, 126), (tmp_path, 126)):
+        done = multiverse("run", "--override", str(path), "--", str(program))
+        assert done.returncode == status and str(program) in done.stderr
 
 
 def test_without_hrt(write: Write) -> None:

@@ -263,7 +263,7 @@ def run(
     config += crash_config(crash_report)
     if overrides and hvm == "off":
         click.echo("multiverse: run: --hvm=off: the overrides are not in force", err=True)
-    elif overrides:
+    elif overrides and os.path.isfile(path) and os.access(path, os.X_OK):
         config += override_config(overrides, path)
     if gdb is not None:
         config += debugger_config(gdb, path)

@@ -82,6 +82,7 @@ class Prototype:
     result_text: str
     parameters: tuple[Parameter, ...]
     typedefs: tuple[str, ...] = field(compare=False)  # standard types that it needs
+    tags: tuple[str, ...] = field(compare=False)  # structures and unions, as C names them
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,6 +132,7 @@ class _Resolver:
     def __init__(self, types: Mapping[str, str]) -> None:
         self.types = types
         self.typedefs: list[str] = []
+        self.tags: list[str] = []
 
     def ctype(self, node: Any, depth: int = 0) -> CType:
         if isinstance(node, c_ast.Typename | c_ast.Decl | c_ast.TypeDecl):
@@ -174,6 +176,8 @@ class _Resolver:
                 node.names = ["void"]
             elif (name in STANDARD and name not in ALWAYS_DEFINED) or name in self.types:
                 self.typedefs.append(name)
+        elif isinstance(node, c_ast.Struct | c_ast.Union) and node.name:
+            self.tags.append(f"{type(node).__name__.lower()} {node.name}")
         for _, child in node.children():
             self.visible(child)
 
@@ -214,8 +218,8 @@ def prototype(text: str, types: Mapping[str, str]) -> Prototype:
             raise Malformed(f"a parameter cannot be called {name}; give it another name")
     resolver.visible(function.type)
     result_text = _type_text(generator, function.type)
-    typedefs = tuple(dict.fromkeys(resolver.typedefs))
-    return Prototype(declaration.name, result, result_text, tuple(parameters), typedefs)
+    typedefs, tags = (tuple(dict.fromkeys(n)) for n in (resolver.typedefs, resolver.tags))
+    return Prototype(declaration.name, result, result_text, tuple(parameters), typedefs, tags)
 
 
 def _type_text(generator: Any, node: Any) -> str:
@@ -231,10 +235,12 @@ def _type_text(generator: Any, node: Any) -> str:
 
 
 def definitions(prototypes: list[Prototype], types: Mapping[str, str]) -> list[str]:
-    """Typedefs that the prototypes need, and the further types, as C."""
+    """Types that the prototypes need, and the further types, as C."""
+    tags = dict.fromkeys(tag for prototype in prototypes for tag in prototype.tags)
     needed = [name for prototype in prototypes for name in prototype.typedefs]
     names = dict.fromkeys([*types, *needed])
-    return [f"typedef {types.get(name) or STANDARD[name]} {name};" for name in names]
+    typedefs = [f"typedef {types.get(name) or STANDARD[name]} {name};" for name in names]
+    return [*(f"{tag};" for tag in tags), *typedefs]
 
 
 @dataclass(frozen=True)
