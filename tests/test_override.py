@@ -31,7 +31,7 @@ from multiverse.overrides.image import Image
 from multiverse.overrides.module import Module
 from multiverse.overrides.patch import beginning
 from multiverse.overrides.plan import check_together, load
-from multiverse.overrides.program import Program
+from multiverse.overrides.program import File, Program
 
 INCLUDES = "#include <aerokernel.h>\n#include <aerokernel/override.h>\n"
 CALL = '[[syscall]]\nname = "getpid"\ncall = "f()"\n'
@@ -825,6 +825,33 @@ def test_scripts(tmp_path: Path) -> None:
     script.write_text(f"#!{script}\n")
     with pytest.raises(Unusable, match="too many scripts"):
         Program(str(script))
+
+
+@given(st.data())
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_in_a_program(tmp_path: Path, data: st.DataObject) -> None:
+    """Its functions are found or not, or it is refused; nothing else happens."""
+    user = tmp_path / "user"
+    if not user.exists():
+        compiled(tmp_path, "user", LIBRARY + USER, "-nostdlib", "-shared", "-fPIC")
+    content = bytearray(user.read_bytes())
+    headers = content[40:48]  # e_shoff
+    tables = [range(64), range(64, 700), range(int.from_bytes(headers, "little"), len(content))]
+    for _ in range(data.draw(st.integers(1, 4))):
+        table = data.draw(st.sampled_from([*tables, range(len(content))]))
+        content[data.draw(st.sampled_from(table))] = data.draw(st.integers(0, 255))
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(content)
+    try:
+        file = File(str(damaged))
+        assert file.soname is None or isinstance(file.soname, str)
+        for table in (file.dynamic, file.static):
+            assert "other" not in table.names() or table.function("other")
+            function = table.function("thing")
+            if function:
+                beginning(file.code(function, function.size), function.size)
+    except Unusable as error:
+        assert str(error)
 
 
 MOVABLE = [

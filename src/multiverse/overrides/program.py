@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,8 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
+
 from multiverse.overrides.errors import Unusable
-from multiverse.toolchain.elf import Executable, Refused
+from multiverse.toolchain.elf import PARSER_ERRORS, Executable, Refused
 
 TIMEOUT = 30  # seconds
 SCRIPTS_MAX = 4  # interpreters of interpreters, as in Linux
@@ -36,6 +40,7 @@ class Symbols:
     """A symbol table, which may be large: few of its names are looked at."""
 
     def __init__(self, elf: Any, table: str, versions: str | None) -> None:
+        """Raises what pyelftools raises for damaged files."""
         section = elf.get_section_by_name(table)
         self._strings: bytes = elf.get_section(section["sh_link"]).data() if section else b""
         content = section.data() if section else b""
@@ -115,20 +120,30 @@ class File:
 
     @cached_property
     def soname(self) -> str | None:
-        for segment in self.executable.elf.iter_segments("PT_DYNAMIC"):
-            for tag in segment.iter_tags("DT_SONAME"):
-                return str(tag.soname)
+        with self._sound():
+            for segment in self.executable.elf.iter_segments("PT_DYNAMIC"):
+                for tag in segment.iter_tags("DT_SONAME"):
+                    return str(tag.soname)
         return None
 
     @cached_property
     def dynamic(self) -> Symbols:
-        """What other files can use, and what it needs of them."""
-        return Symbols(self.executable.elf, ".dynsym", ".gnu.version")
+        """What other files can use, and what it needs of them. Raises Unusable."""
+        with self._sound():
+            return Symbols(self.executable.elf, ".dynsym", ".gnu.version")
 
     @cached_property
     def static(self) -> Symbols:
-        """The symbol table that strip(1) takes away."""
-        return Symbols(self.executable.elf, ".symtab", None)
+        """The symbol table that strip(1) takes away. Raises Unusable."""
+        with self._sound():
+            return Symbols(self.executable.elf, ".symtab", None)
+
+    @contextlib.contextmanager
+    def _sound(self) -> Iterator[None]:
+        try:
+            yield
+        except (ELFError, ConstructError, IndexError, *PARSER_ERRORS):
+            raise Unusable(f"{self.path}: its sections are damaged; build it again") from None
 
     def offset(self, function: Function) -> int:
         """Where in the file a function begins. Raises Unusable if it is not in it."""
