@@ -159,9 +159,8 @@ class _Work:
 
     def build(self, checked: Checked, with_inputs: bool) -> Built:
         description = _describe(checked, self.inputs() if with_inputs else ())
-        content = self.link(description)
-        self.check_undefined(Module(content))
-        module = Module(content)
+        module = Module(self.link(description))
+        self.check_undefined(module)
         originals = {f.original: f.name for f in description.functions if f.original}
         reached = module.reaches(set(originals))
         self.check_calls(description, originals, reached)

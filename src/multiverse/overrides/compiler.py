@@ -32,8 +32,7 @@ _HEAD = re.compile(
     r"(?P<file>[^\s:][^:]*):(?P<line>\d+):(?:\d+:)? (?P<kind>warning|(?:fatal )?error|note): "
     r"(?P<text>.*?)(?: \[-W(?:error=)?(?P<option>[\w+=-]+)\])?$"
 )
-_CONTEXT = re.compile(r"(?P<file>[^\s:][^:]*): (?:In function|At top level)|In file included from|"
-                      r"\s+from ")  # fmt: skip
+_CONTEXT = re.compile(r"[^\s:][^:]*: (?:In function|At top level)|In file included from|\s+from ")
 _UNDEFINED = re.compile(r"(?:.*[/ ])?([^/\s:]+:\d+): undefined reference to `([\w.@]+)'")
 _TOO_SMALL = "the type on the other side is too small; widen it, or cast"
 _HINTS = {
@@ -139,13 +138,14 @@ def _explained(text: str, option: str | None) -> str:
 
 
 def assemble(source: str, output: str, directory: str) -> None:
+    """Raises Unusable."""
     done = _run(["-c", source, "-o", output], directory)
     if done.returncode != 0:
         raise Unusable(f"{compiler()[0]}: {done.stderr.strip()}; install binutils")
 
 
 def link(objects: Sequence[str], output: str, directory: str) -> None:
-    """Make one relocatable object of objects and of what they need of ours."""
+    """Make one relocatable object of objects and of what they need of ours. Raises Unusable."""
     libraries = [*aerokernel.libs(), str(core_path().with_name("liboverride.a"))]
     done = _run(
         [*LINK, "-r", "-Wl,-S", *objects, *libraries, "-o", output],

@@ -22,6 +22,7 @@ from multiverse.toolchain.elf import PARSER_ERRORS
 NOTE_SECTION = ".note.multiverse.override"
 OWNER = "Multiverse"
 NOTE_TYPE = 2
+SHN_UNDEF, SHN_ABS = 0, 0xFFF1
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR = 1, 2, 4
 #: Relocations that the compiler makes of code for the top 2 GiB, by number: size, relative, signed.
 RELOCATIONS = {
@@ -143,14 +144,10 @@ class Section:
 @dataclass(frozen=True)
 class Symbol:
     name: str
-    section: int  # an index, or "SHN_ABS" as 0xfff1, or 0: undefined
+    section: int  # an index, SHN_UNDEF or SHN_ABS
     value: int
     size: int
-    function: bool
     weak: bool
-
-
-SHN_UNDEF, SHN_ABS = 0, 0xFFF1
 
 
 class Module:
@@ -202,7 +199,6 @@ class Module:
             index,
             symbol["st_value"],
             symbol["st_size"],
-            symbol["st_info"]["type"] == "STT_FUNC",
             symbol["st_info"]["bind"] == "STB_WEAK",
         )
 
