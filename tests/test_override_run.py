@@ -158,6 +158,17 @@ def test_leaving_the_hrt(programs: dict[str, str], hrt: Callable[..., Outcome]) 
     assert done.stdout == b"same natively\n", done
 
 
+def test_without_fsgsbase(programs: dict[str, str], hrt: Callable[..., Outcome]) -> None:
+    """System calls are answered; functions, which could not find their data, stay as they are."""
+    if " fsgsbase " in Path("/proc/cpuinfo").read_text():
+        pytest.skip("the processor has FSGSBASE")
+    done = hrt([programs["answers"]], config="require=1", overrides=[programs["probe"]])
+    lines = done.stdout.decode().splitlines()
+    assert lines[:11] == ANSWERS.splitlines()[:11]
+    assert lines[11:] == ["deep -1500", "poke done", "poked 2", *lines[14:17], "doubled 22 101 -4"]
+    assert b"no FSGSBASE" in done.stderr and done.stderr.count(b"\n") == 1
+
+
 def test_a_module_that_fails(programs: dict[str, str], tmp_path: Path) -> None:
     """One that touches what is not there ends the program, with a report."""
     source = tmp_path / "wild.toml"

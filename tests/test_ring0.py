@@ -96,9 +96,16 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
     ),
     "programs": (PROGRAMS + EDGES + OVERRIDES, [], []),
     "programs, 39 bits": (guests("memory", "stale", "sparse") + PROGRAMS, ["--phys-bits=39"], []),
-    "no FSGSBASE, AVX, PCID": (FEW, ["--cpu=EPYC,-fsgsbase,-avx,-avx2,-f16c,-fma,-pcid"], []),
+    "no FSGSBASE, AVX, PCID": (
+        FEW + of("test_override_run", "mappings[256-1]", "without_fsgsbase"),
+        ["--cpu=EPYC,-fsgsbase,-avx,-avx2,-f16c,-fma,-pcid"],
+        [],
+    ),
     "ring 3": (
-        FEW + guests("privileged", "fault_storm") + of("test_gdb", "steps", "aerokernel_itself"),
+        FEW
+        + guests("privileged", "fault_storm")
+        + of("test_gdb", "steps", "aerokernel_itself")
+        + of("test_override_run", "answers[auto]", "crowd[auto]"),
         [],
         ["MULTIVERSE_TEST_RING=3"],
     ),

@@ -22,12 +22,20 @@ static struct mv_control *control(void)
     return (struct mv_control *)AK_CONTROL_PAGE;
 }
 
-// The window by the GS base, or NULL if that is the program's own.
+static bool in_window(uint64_t address)
+{
+    return address - AK_WINDOWS < AK_WINDOWS_MAX * AK_WINDOW_STRIDE;
+}
+
+// The window: by the stack, which in answers to system calls is there, else by the GS base. NULL if
+// that is the program's own. Functions are only taken over where there is FSGSBASE.
 static char *own_window(void)
 {
-    uint64_t base;
-    __asm__ volatile("rdgsbase %0" : "=r"(base));
-    return base - AK_WINDOWS < AK_WINDOWS_MAX * AK_WINDOW_STRIDE ? (char *)base : NULL;
+    uint64_t at;
+    __asm__ volatile("mov %%rsp, %0" : "=r"(at));
+    if (!in_window(at))
+        __asm__ volatile("rdgsbase %0" : "=r"(at));
+    return in_window(at) ? (char *)ALIGN_DOWN(at, AK_WINDOW_STRIDE) : NULL;
 }
 
 // ---- Sections that are not interrupted ----------------------------------------------------------

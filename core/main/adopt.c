@@ -111,6 +111,9 @@ void mv_adopt(void *argument)
     group->sighand = ros_sighand_copy(NULL);
     if (!group->sighand)
         refuse(adoption, "tables", -ENOMEM);
+    err = ros_override_link(adoption->links, adoption->links_count);
+    if (err)
+        refuse(adoption, "override modules", err);
 
     static const char nothing[] = "";
     ros.core_path = ros.config = nothing;
@@ -133,7 +136,6 @@ void mv_adopt(void *argument)
                                       .rflags = AK_FLAGS_FIXED,
                                       .ring = ring,
                                       .sync = sync};
-    ros_override_link(adoption->links, adoption->links_count);
     adoption->region = adoption->region_size = 0; // not the program's to unmap any more
     rw_walk_mappings(merge_code, NULL);
     ros_space_merge(adoption->rsp);

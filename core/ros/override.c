@@ -7,6 +7,7 @@
 #include <linux/mman.h>
 
 #include "base/fds.h"
+#include "base/print.h"
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
@@ -14,13 +15,15 @@
 #include "rewrite/function.h"
 #include "ros/channel.h"
 
+enum { LINKS_MAX = 1 << 16 };
+
 static struct {
     int file;
     const struct mv_override *blob;  // checked, in the region
     uint64_t *at;                    // by function: where it has been taken over, or found
     uint64_t epoch;                  // the last one given
     struct mv_lock gate;             // held while it is closed
-    const struct mv_fat_link *links; // in the program
+    const struct mv_fat_link *links; // in the region
     uint64_t links_count;
 } modules = {.file = -1};
 
@@ -150,6 +153,9 @@ int ros_override_load(void)
         ros_space_load_modules((const char *)blob + blob->image, blob->text_size, blob->data_size);
     if (err)
         return err;
+    if (blob->functions && !ros.hvm.limits.fsgsbase && !ros.quiet)
+        mv_error("run: override modules: the processor has no FSGSBASE; functions are not taken "
+                 "over, only system calls");
     sys3(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
     const struct mv_override_call *call = table(blob->call_table);
     for (unsigned i = 0; i < blob->calls; i++) {
@@ -201,18 +207,27 @@ void ros_override_mapped(uint64_t start, uint64_t size, int fd, uint64_t offset)
     }
 }
 
-void ros_override_link(const struct mv_fat_link *links, uint64_t count)
+int ros_override_link(const struct mv_fat_link *links, uint64_t count)
 {
     const struct mv_override *blob = modules.blob;
-    modules.links = links;
-    modules.links_count = blob && ros.hvm.limits.fsgsbase ? count : 0;
-    for (uint64_t i = 0; i < modules.links_count; i++) {
-        uint64_t *original = ros_space_module_word(links[i].original);
+    if (!blob || !count || !ros.hvm.limits.fsgsbase)
+        return 0;
+    if (count > LINKS_MAX)
+        return -E2BIG;
+    struct mv_fat_link *own = mv_region_alloc(ALIGN_UP(count * sizeof(*own), PAGE_SIZE));
+    if (!own)
+        return -ENOMEM;
+    memcpy(own, links, count * sizeof(*own)); // the program's can be written to
+    modules.links = own;
+    modules.links_count = count;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t *original = ros_space_module_word(own[i].original);
         if (original)
-            *original = links[i].legacy;
-        if (links[i].slot && in_text(blob, links[i].wrapper))
-            *links[i].slot = links[i].wrapper;
+            *original = own[i].legacy;
+        if (own[i].slot && in_text(blob, own[i].wrapper))
+            ros_copy_out((uint64_t)own[i].slot, &own[i].wrapper, sizeof(own[i].wrapper));
     }
+    return 0;
 }
 
 void ros_override_leave(void)
@@ -220,9 +235,11 @@ void ros_override_leave(void)
     if (!modules.blob)
         return;
     rw_give_back();
-    for (uint64_t i = 0; i < modules.links_count; i++)
-        if (modules.links[i].slot)
-            *modules.links[i].slot = modules.links[i].legacy;
+    for (uint64_t i = 0; i < modules.links_count; i++) {
+        const struct mv_fat_link *link = &modules.links[i];
+        if (link->slot)
+            ros_copy_out((uint64_t)link->slot, &link->legacy, sizeof(link->legacy));
+    }
 }
 
 // ---- Threads and processes ---------------------------------------------------------------------

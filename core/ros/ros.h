@@ -287,8 +287,8 @@ uint64_t ros_space_read_code(uint64_t rip, uint8_t *ret, uint64_t size);
 int ros_override_open(int fd);
 // The same of a blob in memory, which is copied.
 int ros_override_take(const char *blob, uint64_t size);
-// Take over functions of a program that was linked for it.
-void ros_override_link(const struct mv_fat_link *links, uint64_t count);
+// Take over functions of a program that was linked for it. Returns 0, -E2BIG or -ENOMEM.
+int ros_override_link(const struct mv_fat_link *links, uint64_t count);
 // The descriptor of that file, for a program that this one executes, or -1.
 int ros_override_file(void);
 // Put the modules into the HRT, whose space and channel are there. Returns 0 or a negative errno.
