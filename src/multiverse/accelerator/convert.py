@@ -38,8 +38,6 @@ class Frame:
     ffi: cffi's with multiverse.h.
     """
 
-    __slots__ = "call integers keep reals real_words result results stack words".split()
-
     def __init__(self, ffi: Any) -> None:
         self.call = ffi.new("struct mv_call *")
         self.words = self.call.integers
