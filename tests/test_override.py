@@ -133,6 +133,7 @@ WRONG: list[tuple[str, str, int, str]] = [
     ("[[function]]\nlegacy = 'int a(struct s b)'\ncall = 'f()'", F, 2, "take a pointer to it"),
     ("[[function]]\nlegacy = 'long double a(void)'\ncall = 'f()'", F, 2, "long double"),
     ("[[function]]\nlegacy = 'int a(int b, ...)'\ncall = 'f()'", F, 2, "variable number"),
+    ("[[function]]\nlegacy = 'int a(b)'\ncall = 'f()'", F, 2, "without a type"),
     ("[[function]]\nlegacy = 'int a(int)'\ncall = 'f()'", F, 2, "parameter 1 has no name"),
     ("[[function]]\nlegacy = 'int a(void)'\ncall = 'f()'\nfailure = '0'", F, 4, "failure"),
     (

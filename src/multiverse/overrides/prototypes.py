@@ -143,6 +143,8 @@ class _Resolver:
             return CType("integer", 32)
         if isinstance(node, c_ast.Struct | c_ast.Union):
             raise Malformed("a structure by value cannot be passed on; take a pointer to it")
+        if not isinstance(node, c_ast.IdentifierType):  # such as a name alone
+            raise Malformed("a parameter without a type; write it as `int a`")
         return self._named(list(node.names), depth)
 
     def _named(self, names: list[str], depth: int) -> CType:
