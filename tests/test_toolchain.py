@@ -544,8 +544,12 @@ def test_build_system(tmp_path: Path, facts: dict[str, str]) -> None:
 
 def test_what_is_linked_needs_nothing() -> None:
     """No library's function may be called before the library is ready."""
-    words = ["nm", "--undefined-only", linked_object()]
-    assert subprocess.run(words, capture_output=True, check=True, timeout=60).stdout == b""
+    words = ["nm", "--undefined-only", "--format=posix", linked_object()]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    needed = {tuple(line.split()[:2]) for line in done.stdout.splitlines()}
+    # What --override adds may be absent.
+    names = ("modules", "modules_end", "links", "links_end")
+    assert needed == {(f"mv_fat_{name}", "w") for name in names}
 
 
 # ---- Other tools, and taking it out ------------------------------------------------------------
@@ -726,6 +730,21 @@ def test_overrides_of_objects(facts: dict[str, str], tmp_path: Path) -> None:
     assert start([str(program)], "require").stdout == b"1 1 1 6\n"
     carried = json.loads(multiverse("inspect", "--json", str(program)).stdout)
     assert carried["overrides"] == ["linked"]
+
+
+def test_overrides_packed(facts: dict[str, str], tmp_path: Path) -> None:
+    plain, packed = str(tmp_path / "plain"), str(tmp_path / "packed")
+    command = ["cc", str(Path(__file__).with_name("guests_override") / "heap.c"), "-o", plain]
+    subprocess.run(command, check=True)
+    done = multiverse("pack", plain, "-o", packed, "--override=memory")
+    assert (done.returncode, done.stderr) == (0, "")
+    outcome = start([packed], "require")
+    assert (outcome.status, outcome.stdout) == (0, b"refused 1\nright\n")
+    assert json.loads(multiverse("inspect", "--json", packed).stdout)["overrides"] == ["memory"]
+    assert multiverse("strip", packed).returncode == 0
+    assert Path(packed).read_bytes() == Path(plain).read_bytes()
+    refused = multiverse("pack", plain, "-o", packed, "--override=identity")
+    assert refused.returncode == 125 and "takes over functions" in refused.stderr
 
 
 def test_overrides_with_mistakes(tmp_path: Path) -> None:

@@ -45,13 +45,14 @@ struct mv_fat_note {
 // What multiverse pack appends to a file begins with this, and is a segment of its own. It fills in
 // what is 0 as it is built; the file is made again as it was from that.
 struct mv_fat_packed {
-    char magic[8];            // MV_FAT_MAGIC
-    uint64_t entry;           // offsets in what is appended: the new entry point,
-    uint64_t note, note_end;  // and the note, which is its end
-    int64_t original_entry;   // distance to the entry point that the file had
-    uint64_t original_size;   // bytes of the file
-    uint64_t original_crc32;  // of all of it
-    uint64_t original_header; // offset in the file: its ELF header, then its program headers
+    char magic[8];                  // MV_FAT_MAGIC
+    uint64_t entry;                 // offsets in what is appended: the new entry point,
+    uint64_t note, note_end;        // and the notes
+    int64_t original_entry;         // distance to the entry point that the file had
+    uint64_t original_size;         // bytes of the file
+    uint64_t original_crc32;        // of all of it
+    uint64_t original_header;       // offset in the file: its ELF header, then its program headers
+    uint64_t modules, modules_size; // offset of override modules (abi/override.h), or 0, 0
 };
 
 // A function of a linked program that override modules take over or call (multiverse cc

@@ -15,6 +15,7 @@ mv_fat_code:                    // struct mv_fat_packed
 original:
     .quad 0
     .quad 0, 0, 0
+    .quad 0, 0
 
 entry:
     endbr64

@@ -22,10 +22,30 @@ enum mode { MODE_AUTO, MODE_OFF, MODE_REQUIRE, MODE_UNKNOWN };
 extern const struct mv_fat_note mv_fat_note __attribute__((visibility("hidden")));
 extern const char mv_fat_core[] __attribute__((visibility("hidden")));
 
-// What multiverse cc --override adds.
+// What --override adds: multiverse cc by one more object, multiverse pack behind all this.
+#if MV_KIND == MV_FAT_LINKED
 #define WEAK __attribute__((weak, visibility("hidden")))
 extern const char mv_fat_modules[] WEAK, mv_fat_modules_end[] WEAK;
 extern const struct mv_fat_link mv_fat_links[] WEAK, mv_fat_links_end[] WEAK;
+
+static void add_modules(struct mv_adoption *adoption)
+{
+    adoption->modules = mv_fat_modules;
+    adoption->modules_size = (uint64_t)(mv_fat_modules_end - mv_fat_modules);
+    adoption->links = mv_fat_links;
+    adoption->links_count = (uint64_t)(mv_fat_links_end - mv_fat_links);
+}
+#else
+extern const struct mv_fat_packed mv_fat_code __attribute__((visibility("hidden")));
+
+static void add_modules(struct mv_adoption *adoption)
+{
+    adoption->modules = (const char *)&mv_fat_code + mv_fat_code.modules;
+    adoption->modules_size = mv_fat_code.modules_size;
+    adoption->links = NULL;
+    adoption->links_count = 0;
+}
+#endif
 
 static bool equal(const char *a, const char *b)
 {
@@ -246,10 +266,7 @@ void mv_fat_start(int argc, char **argv, char **envp)
     adoption.image_size = adoption.region_size = 0;
     adoption.attach = NULL;
     adoption.answer = NULL;
-    adoption.modules = mv_fat_modules;
-    adoption.modules_size = (uint64_t)(mv_fat_modules_end - mv_fat_modules);
-    adoption.links = mv_fat_links;
-    adoption.links_count = (uint64_t)(mv_fat_links_end - mv_fat_links);
+    add_modules(&adoption);
     copy((uint64_t)adoption.what, mapping, sizeof(mapping)); // unless the core says otherwise
     if (become_hrt(&adoption) && mode == MODE_REQUIRE) {
         tell(program, adoption.what, 0, "see multiverse doctor");

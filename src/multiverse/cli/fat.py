@@ -63,19 +63,54 @@ def write(path: str, content: bytes, mode: int) -> None:
         raise
 
 
+def modules_for(overrides: tuple[str, ...]) -> tuple[bytes, bytes]:
+    """The blob of these overrides, and the notes that tell of them. Ends the command if it must."""
+    # Late: without overrides nothing of this is needed.
+    from multiverse.overrides.errors import Mistakes, Unusable
+    from multiverse.overrides.image import assemble
+    from multiverse.overrides.plan import check_together, load
+
+    try:
+        modules = [load(what, lambda line: click.echo(line, err=True)) for what in overrides]
+        check_together(modules)
+        for module in modules:
+            if module.description.functions:
+                raise Unusable(
+                    f"{module.description.name} takes over functions; link with multiverse cc, or"
+                    " use run --override"
+                )
+        blob = assemble(modules, [])
+    except Mistakes as error:
+        click.echo(error, err=True)
+        sys.exit(2)
+    except Unusable as error:
+        click.echo(f"multiverse: pack: {error}", err=True)
+        sys.exit(EXIT_FAILURE)
+    return blob, b"".join(fat.module_note(module.description.note()) for module in modules)
+
+
 @click.command()
 @program_file
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="the new file")
-def pack(file: str, output: str) -> None:
+@click.option(
+    "--override",
+    "overrides",
+    multiple=True,
+    metavar="FILE|NAME",
+    help="put this override in, which answers system calls (multiverse override); may be given"
+    " again",
+)
+def pack(file: str, output: str, overrides: tuple[str, ...]) -> None:
     """Make a fat binary of an existing x86-64 executable.
 
     It runs as FILE does; where it can be, as a hybrid runtime.
     """
+    modules, notes = modules_for(overrides) if overrides else (b"", b"")
     with one_line("pack", file):
         mode = os.stat(file).st_mode
         if mode & SET_ID:
             raise Refused("has the rights of its owner (set-user-ID or set-group-ID); pack no such")
-        write(output, make_fat(Executable(read(file))), mode)
+        write(output, make_fat(Executable(read(file)), modules, notes), mode)
 
 
 @click.command()

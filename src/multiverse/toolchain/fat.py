@@ -19,7 +19,7 @@ LINKED, PACKED = 0, 1
 NOTE_HEAD = struct.Struct("<III")
 NOTE = struct.Struct("<IIqQII16sq")  # struct mv_fat_note
 CORE_FIELD, CODE_FIELD = 8, 48  # offsets in it of what distances are counted from
-PACKED_HEAD = struct.Struct("<8sQQQqQQQ")  # struct mv_fat_packed
+PACKED_HEAD = struct.Struct("<8sQQQqQQQQQ")  # struct mv_fat_packed
 PACKED_MAGIC = b"MVPACKED"
 # endbr64; ret: a function that does nothing, where branches have to arrive at a mark, too.
 RETURN = bytes.fromhex("f30f1efac3")
@@ -51,21 +51,18 @@ def _align4(size: int) -> int:
     return (size + 3) & ~3
 
 
-def _find_note(executable: Executable) -> tuple[int, int, int] | None:
-    """File offset of the note, its size, and its description's virtual address."""
+def _note_areas(executable: Executable) -> Iterator[tuple[Any, int, int]]:
+    """Where notes are: segment, file offset, size."""
     for segment in executable.segments:
         if segment.p_type == "PT_NOTE":
-            found = _note_in(executable, segment, segment.p_offset, segment.p_filesz)
-            if found:
-                return found
-    # What pack appends may have no program header for its note, but is a segment itself.
+            yield segment, segment.p_offset, segment.p_filesz
+    # What pack appends may have no program header for its notes, but is a segment itself.
     for segment in executable.loads:
         head = executable.content[segment.p_offset : segment.p_offset + PACKED_HEAD.size]
         if head.startswith(PACKED_MAGIC) and len(head) == PACKED_HEAD.size:
             _, _, note, note_end, *_ = PACKED_HEAD.unpack(head)
             if note < note_end <= segment.p_filesz:
-                return _note_in(executable, segment, segment.p_offset + note, note_end - note)
-    return None
+                yield segment, segment.p_offset + note, note_end - note
 
 
 @dataclass(frozen=True)
@@ -92,31 +89,33 @@ def _notes_in(content: bytes, at: int, size: int) -> Iterator[_Note]:
         at = description + _align4(size)
 
 
-def _note_in(
-    executable: Executable, segment: Any, at: int, size: int
-) -> tuple[int, int, int] | None:
-    for note in _notes_in(executable.content, at, size):
-        if note.kind == NOTE_TYPE:
-            address = segment.p_vaddr + note.description - segment.p_offset
-            return note.at, note.end - note.at, address
+def _find_note(executable: Executable) -> tuple[_Note, int] | None:
+    """The note of what is carried, and its description's virtual address."""
+    for segment, at, size in _note_areas(executable):
+        for note in _notes_in(executable.content, at, size):
+            if note.kind == NOTE_TYPE:
+                return note, segment.p_vaddr + note.description - segment.p_offset
     return None
 
 
 def overrides(executable: Executable) -> list[str]:
-    """Names of the override modules that the executable has been linked with. Raises Refused."""
-    names = []
-    for segment in executable.segments:
-        if segment.p_type != "PT_NOTE":
-            continue
-        for note in _notes_in(executable.content, segment.p_offset, segment.p_filesz):
-            if note.kind != MODULE_NOTE_TYPE:
-                continue
-            description = executable.content[note.description : note.description + note.size]
-            try:
-                names.append(str(json.loads(description)["name"]))
-            except (ValueError, TypeError, KeyError) as error:
-                raise Refused("what it says of its overrides is damaged; build it again") from error
-    return names
+    """Names of the override modules that the executable carries. Raises Refused."""
+    found = {}
+    for _, at, size in _note_areas(executable):
+        for note in _notes_in(executable.content, at, size):
+            if note.kind == MODULE_NOTE_TYPE:
+                found[note.at] = executable.content[note.description :][: note.size]
+    try:
+        return [str(json.loads(description)["name"]) for description in found.values()]
+    except (ValueError, TypeError, KeyError) as error:
+        raise Refused("what it says of its overrides is damaged; build it again") from error
+
+
+def module_note(description: bytes) -> bytes:
+    """The note that tells of an override module."""
+    name = OWNER.ljust(_align4(len(OWNER)), b"\0")
+    head = NOTE_HEAD.pack(len(OWNER), len(description), MODULE_NOTE_TYPE)
+    return head + name + description.ljust(_align4(len(description)), b"\0")
 
 
 def carried(executable: Executable) -> Carried | None:
@@ -124,7 +123,8 @@ def carried(executable: Executable) -> Carried | None:
     found = _find_note(executable)
     if not found:
         return None
-    at, size, address = found
+    note, address = found
+    at, size = note.at, note.end - note.at
     description = executable.offset_of(address, NOTE.size)
     if description is None or size < NOTE_HEAD.size + _align4(len(OWNER)) + NOTE.size:
         raise Refused("its note is damaged; build it again")
@@ -173,7 +173,7 @@ def _unpack(executable: Executable, what: Carried) -> bytes:
     head = content[what.code_offset : what.code_offset + PACKED_HEAD.size]
     if len(head) < PACKED_HEAD.size:
         raise Refused("truncated; pack it again")
-    *_, size, crc32, at = PACKED_HEAD.unpack(head)
+    size, crc32, at = PACKED_HEAD.unpack(head)[5:8]
     header = content[at : at + ELF_HEADER_BYTES]
     original = b""
     if size <= what.code_offset and len(header) == ELF_HEADER_BYTES:

@@ -58,11 +58,19 @@ def _check(executable: Executable) -> None:
         raise Refused(f"has more than {SEGMENTS_MAX} program headers")
 
 
-def pack(executable: Executable) -> bytes:
-    """The fat binary. Raises Refused for what cannot be one, OSError if the core is not there."""
+def pack(executable: Executable, modules: bytes = b"", notes: bytes = b"") -> bytes:
+    """The fat binary. Raises Refused for what cannot be one, OSError if the core is not there.
+
+    modules: a blob of override modules (core/abi/override.h); notes: what tells of them.
+    """
     _check(executable)
     added = bytearray(core_path().with_name("fat-packed.bin").read_bytes())
-    _, entry, note, note_end, *_ = PACKED_HEAD.unpack_from(added)
+    _, entry, note, *_ = PACKED_HEAD.unpack_from(added)
+    added += notes
+    note_end = len(added)
+    added += bytes(-len(added) % ALIGNMENT)
+    modules_at = len(added) if modules else 0
+    added += modules
     size = len(executable.content)
     end = max(load.p_vaddr + load.p_memsz for load in executable.loads)
     spare = _spare_header(executable)
@@ -91,6 +99,8 @@ def pack(executable: Executable) -> bytes:
         size,
         zlib.crc32(executable.content),
         original_header,
+        modules_at,
+        len(modules),
     )
     load = _segment("PT_LOAD", 5, offset, address, head + len(added), PAGE)
     changes = {"e_entry": at + entry}
