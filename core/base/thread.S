@@ -20,8 +20,6 @@ mv_clone:
     syscall
     test %rax, %rax
     jnz 1f
-    test %r12, %r12
-    jz 1f
     xor %ebp, %ebp
     and $-16, %rsp
     mov %r13, %rdi

@@ -4,8 +4,7 @@
 
 #include "base/types.h"
 
-// clone or clone3 (nr) with args; the child calls start(arg) if start is not NULL (it then has a
-// stack of its own), else returns 0.
+// clone or clone3 (nr) with args; the child, which has a stack of its own, calls start(arg).
 int64_t mv_clone(uint64_t nr, const uint64_t args[5], void (*start)(void *), void *arg);
 // Go on in fn(arg), which does not return, on the stack that ends at `stack`.
 _Noreturn void mv_call_on_stack(void (*fn)(void *), void *arg, uint64_t stack);

@@ -37,6 +37,27 @@ ros_syscall_interrupted:
     pop %rbx
     ret
 
+// bool ros_mask_asm(group, mask): make a signal mask the thread's and return true, unless a signal
+// is pending. One that finds the thread between ros_mask_begin and the instruction makes it look
+// again.
+    .globl ros_mask_asm, ros_mask_begin, ros_mask_end
+    .hidden ros_mask_asm, ros_mask_begin, ros_mask_end
+ros_mask_asm:
+    mov %rdi, %r8
+    mov $14, %eax               // rt_sigprocmask
+    mov $2, %edi                // SIG_SETMASK
+    xor %edx, %edx
+    mov $8, %r10d
+ros_mask_begin:
+    cmpl $0, 0(%r8)             // group->signal_pending
+    jne 1f
+    syscall
+ros_mask_end:
+    mov $1, %eax
+    ret
+1:  xor %eax, %eax
+    ret
+
 // int ros_copy_asm(dst, src, size): 0, or -EFAULT when either side is not there.
     .globl ros_copy_asm, ros_copy_begin, ros_copy_end, ros_copy_fault
     .hidden ros_copy_asm, ros_copy_begin, ros_copy_end, ros_copy_fault

@@ -33,20 +33,20 @@ struct request {
     uint64_t wide_size;
 };
 
-static int64_t native_clone(struct request *r, uint64_t stack, void (*start)(void *), void *arg)
+// What to ask Linux for. stack: where the child's ends, or 0: it is the parent's. wide: memory for
+// clone3's arguments.
+static struct ros_args native_args(const struct request *r, uint64_t stack, struct clone_args *wide)
 {
     // The partner's FS base is not the program's: TLS goes to the virtual CPU.
-    if (r->nr == __NR_clone3) {
-        struct clone_args wide = r->wide;
-        wide.flags &= ~(uint64_t)CLONE_SETTLS;
-        wide.tls = 0;
-        wide.stack = stack ? stack - KIB(16) : 0;
-        wide.stack_size = stack ? KIB(16) : 0;
-        uint64_t args[5] = {(uint64_t)&wide, r->wide_size};
-        return mv_clone(__NR_clone3, args, start, arg);
-    }
-    uint64_t args[5] = {r->flags & ~(uint64_t)CLONE_SETTLS, stack, r->args.a[2], r->args.a[3], 0};
-    return mv_clone(__NR_clone, args, start, arg);
+    uint64_t no_tls = ~(uint64_t)CLONE_SETTLS;
+    if (r->nr != __NR_clone3)
+        return (struct ros_args){{r->flags & no_tls, stack, r->args.a[2], r->args.a[3]}};
+    *wide = r->wide;
+    wide->flags &= no_tls;
+    wide->tls = 0;
+    wide->stack = stack ? stack - KIB(16) : 0;
+    wide->stack_size = stack ? KIB(16) : 0;
+    return (struct ros_args){{(uint64_t)wide, r->wide_size}};
 }
 
 static void child_main(void *arg)
@@ -136,9 +136,11 @@ static int64_t clone_shared(struct ros_group *group, struct request *r)
     ros_sigset mask = ros_signal_mask(group), closed = ~ROS_SYNC_SIGNALS;
     child->signal_mask = mask;
     if (!err) {
+        struct clone_args wide;
+        struct ros_args args = native_args(r, (uint64_t)child + GROUP_BLOCK, &wide);
         sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
-        err = (int)native_clone(r, (uint64_t)child + GROUP_BLOCK, child_main, child);
-        ros_native_mask(mask);
+        err = (int)mv_clone(r->nr, args.a, child_main, child);
+        ros_signal_set_mask(group, mask);
     }
     if (err < 0) {
         ros_group_release(child);
@@ -229,6 +231,18 @@ static void unlock_all(struct ros_group *group)
     ros_pollers_unlock();
 }
 
+// The first of a forked child. What has come for the parent is not for it, and what comes for
+// itself waits until it is whole. Returns the mask to go back to.
+static ros_sigset begin_child(struct ros_group *group)
+{
+    ros_sigset mask = ros_signal_mask(group), closed = ~ROS_SYNC_SIGNALS;
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
+    group->pending_sync = 0;
+    group->signals->pending_sync = 0;
+    group->has_forwarded = false;
+    return mask;
+}
+
 static int64_t clone_separate(struct ros_group *group, struct request *r)
 {
     int64_t err = save_state(group);
@@ -237,31 +251,33 @@ static int64_t clone_separate(struct ros_group *group, struct request *r)
     uint64_t fs_base = group->fs_base;
     if (r->flags & CLONE_SETTLS)
         group->fs_base = r->tls;
-    ros_sigset mask = ros_signal_mask(group), closed = ~ROS_SYNC_SIGNALS;
-    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
+    struct clone_args wide;
+    struct ros_args args = native_args(r, 0, &wide);
     ros_override_close(group);
     lock_all(group);
-    int64_t pid = native_clone(r, 0, NULL, NULL);
+    // Linux takes a while; a thread that blocked signals meanwhile would send them to others. One
+    // that comes before is delivered first, so there is none on its way in the child.
+    int64_t pid = ros_forward(group, r->nr, &args);
+    ros_sigset mask = pid == 0 ? begin_child(group) : 0;
     unlock_all(group);
     ros_override_reopen();
     if (pid)
         group->fs_base = fs_base;
+    if (pid == ROS_INTERRUPTED)
+        group->restart_rax = group->frame->rax;
+    if (pid)
+        return pid;
     bool native = r->flags & CLONE_FILES;
-    if (pid == 0) {
-        if (!native)
-            forked_child(group);
-        group->frame->rax = 0;
-        if (r->stack)
-            group->frame->rsp = r->stack;
-        group->private_files = false;
-    }
-    if (group->signal_pending) // a signal came before all was closed
-        group->signal_mask = mask;
-    else
-        ros_native_mask(mask);
-    if (pid == 0 && native)
+    if (!native)
+        forked_child(group);
+    group->frame->rax = 0;
+    if (r->stack)
+        group->frame->rsp = r->stack;
+    group->private_files = false;
+    ros_signal_set_mask(group, mask);
+    if (native)
         leave_shared_files(group);
-    return pid ? pid : ROS_FRAME_SET;
+    return ROS_FRAME_SET;
 }
 
 // Threads that have ended are still counted for a moment.
@@ -351,14 +367,14 @@ static int64_t exec_forward(struct ros_group *group, uint64_t nr, const struct r
         if ((SIGBIT(sig) & ROS_SYNC_SIGNALS) && group->sighand->action[sig].handler == 1)
             sys4(__NR_rt_sigaction, sig, &ignore, 0, sizeof(ros_sigset));
     if (ros_blocked_sync(group))
-        sys4(__NR_rt_sigprocmask, SIG_SETMASK, &whole, 0, sizeof(whole));
+        ros_mask_asm(group, &whole);
     ros_stats_finish();
     int64_t result = ros_forward(group, nr, args);
     ros_debug_leave(group, false);
     // Still here: the program goes on.
     ros_signal_reclaim();
-    if (ros_blocked_sync(group) && !group->signal_pending)
-        ros_native_mask(whole);
+    if (ros_blocked_sync(group))
+        ros_signal_set_mask(group, whole);
     return result;
 }
 

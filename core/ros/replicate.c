@@ -33,8 +33,7 @@ static int replicate(struct ros_group *group, struct ros_signal *ret)
         return SIGSEGV;
     }
     // Nothing but the instruction's own signals may come in between.
-    ros_sigset program = group->signal_pending ? group->signal_mask : ros_signal_mask(group);
-    ros_sigset closed = ~ROS_SYNC_SIGNALS;
+    ros_sigset program = ros_signal_mask(group), closed = ~ROS_SYNC_SIGNALS;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
     load_bases(group);
     group->replicate_result = ret;
@@ -48,8 +47,7 @@ static int replicate(struct ros_group *group, struct ros_signal *ret)
     group->frame->rflags = (group->frame->rflags & ~(FLAG_TF | FLAG_RF)) | tf;
     if (sig == SIGTRAP && ret->trapno == TRAPNO_DEBUG && ret->info.si_code == TRAP_TRACE)
         sig = 0;
-    if (!group->signal_pending)
-        ros_native_mask(program);
+    ros_signal_set_mask(group, program);
     return sig;
 }
 

@@ -416,7 +416,6 @@ void ros_sighands_unlock(void);
 // The program's signal mask.
 ros_sigset ros_signal_mask(const struct ros_group *group);
 void ros_signal_set_mask(struct ros_group *group, ros_sigset mask);
-void ros_native_mask(ros_sigset mask);
 // What the program blocks of ROS_SYNC_SIGNALS.
 ros_sigset ros_blocked_sync(const struct ros_group *group);
 void ros_set_blocked_sync(struct ros_group *group, ros_sigset mask);
@@ -465,6 +464,8 @@ int64_t ros_copy_string(char *dst, uint64_t src, uint64_t size);
 int64_t ros_syscall_asm(struct ros_group *group, uint64_t nr, const uint64_t args[6]);
 extern const char ros_syscall_begin[], ros_syscall_insn[], ros_syscall_end[],
     ros_syscall_interrupted[];
+bool ros_mask_asm(const struct ros_group *group, const ros_sigset *mask);
+extern const char ros_mask_begin[], ros_mask_end[];
 int ros_copy_asm(void *dst, const void *src, uint64_t size);
 extern const char ros_copy_begin[], ros_copy_end[], ros_copy_fault[];
 _Noreturn void ros_native_enter(void *stack_pointer);
@@ -475,7 +476,8 @@ void ros_restorer(void);
 void ros_signal_entry(void);
 // The handler behind ros_signal_entry (signal.c).
 void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc);
-// In a handler: a call between ros_syscall_begin and ros_syscall_end does not begin.
+// In a handler: a call between ros_syscall_begin and ros_syscall_end does not begin, and
+// ros_mask_asm() looks again.
 void ros_interrupt_syscall(struct ucontext *uc);
 
 #endif

@@ -38,12 +38,6 @@ static int native_action(int sig, const struct ros_sigaction *new, struct ros_si
     return (int)sys4(__NR_rt_sigaction, sig, new, old, sizeof(ros_sigset));
 }
 
-void ros_native_mask(ros_sigset mask)
-{
-    mask &= ~ROS_SYNC_SIGNALS;
-    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
-}
-
 ros_sigset ros_blocked_sync(const struct ros_group *group)
 {
     return READ_ONCE(group->trap->word.blocked_sync) & ROS_SYNC_SIGNALS;
@@ -88,9 +82,11 @@ static void publish_to_all(const struct ros_sighand *sighand)
 
 ros_sigset ros_signal_mask(const struct ros_group *group)
 {
-    ros_sigset mask = group->signal_mask;
-    if (!group->signal_pending)
+    ros_sigset mask = 0;
+    if (!READ_ONCE(group->signal_pending))
         sys4(__NR_rt_sigprocmask, SIG_SETMASK, 0, &mask, sizeof(mask));
+    if (READ_ONCE(group->signal_pending)) // maybe only now, and what was read is closed
+        mask = group->signal_mask;
     return (mask & ~ROS_SYNC_SIGNALS) | ros_blocked_sync(group);
 }
 
@@ -99,11 +95,10 @@ void ros_signal_set_mask(struct ros_group *group, ros_sigset mask)
 {
     mask &= ~NEVER_BLOCKED;
     ros_set_blocked_sync(group, mask);
-    WRITE_ONCE(group->signals->mask, mask & ~ROS_SYNC_SIGNALS);
-    if (group->signal_pending)
+    ros_sigset native = mask & ~ROS_SYNC_SIGNALS;
+    WRITE_ONCE(group->signals->mask, native);
+    if (!ros_mask_asm(group, &native))
         group->signal_mask = mask;
-    else
-        ros_native_mask(mask);
 }
 
 // ---- Linux to core -----------------------------------------------------------------------------
@@ -126,8 +121,11 @@ static void hold_sync(struct ros_group *group, int sig, const siginfo_t *info)
 
 void ros_interrupt_syscall(struct ucontext *uc)
 {
-    if (in_range(uc->uc_mcontext.rip, ros_syscall_begin, ros_syscall_end))
+    uint64_t rip = uc->uc_mcontext.rip;
+    if (in_range(rip, ros_syscall_begin, ros_syscall_end))
         uc->uc_mcontext.rip = (uint64_t)ros_syscall_interrupted;
+    if (in_range(rip, ros_mask_begin, ros_mask_end))
+        uc->uc_mcontext.rip = (uint64_t)ros_mask_begin;
 }
 
 // What the process would do itself about one of the synchronous signals, where the core is only
