@@ -10,12 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import HRT, MULTIVERSE, RING, Outcome, counters, execute, multiverse, run
+from conftest import HRT, MULTIVERSE, RING, SLOWNESS, Outcome, counters, execute, multiverse, run
 
 from multiverse.core import core_path, probe
 from multiverse.profile import raw
@@ -26,41 +26,31 @@ from multiverse.profile.html import render
 from multiverse.profile.model import Cost, Group, Profile, Site, from_json
 from multiverse.profile.names import Frame
 
-SOURCE = Path(__file__).with_name("guests_profile") / "calls.c"
 WANTED_RING = [f"--ring={RING}"] if RING else []
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @pytest.fixture(scope="session")
-def calls(
-    hrt: Callable[..., Outcome], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., str]:
+def calls(hrt: Callable[..., Outcome], guest: Callable[..., str]) -> Callable[..., str]:
     """Build the program; flags make variants. Skips where no HRT is possible."""
-    directory = tmp_path_factory.mktemp("profile")
+    return lambda *flags: compile_profiled(guest, *flags)
 
-    def build(*flags: str) -> str:
-        target = directory / "".join(["calls", *flags])
-        if not target.exists():
-            command = ["cc", "-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
-            subprocess.run([*command, *flags, "-o", str(target), str(SOURCE)], check=True)
-        return str(target)
 
-    return build
+def compile_profiled(guest: Callable[..., str], *flags: str) -> str:
+    return guest("../guests_profile/calls", *flags)
 
 
 def profiled(
-    command: list[str], *options: str, status: int = 0, **more: Any
+    command: list[str], *options: str, status: int = 0
 ) -> tuple[Profile, subprocess.CompletedProcess[str]]:
     """Profile a command. The file is read through from_json(), as show and diff do."""
-    target = Path(command[0]).with_suffix(f".{os.getpid()}.json")
-    argv = [*MULTIVERSE, "profile", *WANTED_RING, *options, "-o", str(target), "--", *command]
-    more = {"capture_output": True, "text": True, "timeout": 100} | more
-    done = subprocess.run(argv, **more)
-    assert done.returncode == status, done.stderr
-    found = from_json(json.loads(target.read_text()))
-    target.unlink()
-    return found, done
+    with tempfile.TemporaryDirectory() as directory:
+        target = Path(directory) / "profile.json"
+        argv = [*MULTIVERSE, "profile", *WANTED_RING, *options, "-o", str(target), "--", *command]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=100 * SLOWNESS)
+        assert done.returncode == status, done.stderr
+        return from_json(json.loads(target.read_text())), done
 
 
 def count(profile: Profile, event: str) -> int:
@@ -322,7 +312,6 @@ def test_perfetto(calls: Callable[..., str], tmp_path: Path) -> None:
 
 def test_show(calls: Callable[..., str], tmp_path: Path) -> None:
     target = tmp_path / "a.json"
-    profiled([calls(), "outer"], "-o", str(target), "--quiet")
     done = multiverse("profile", "-o", str(target), "--quiet", "--", calls(), "outer")
     assert done.returncode == 0
     assert "hundred_parents" in multiverse("profile", "show", str(target)).stdout

@@ -18,6 +18,7 @@ from test_kernel import PROGRAMS as NATIVE_PROGRAMS
 from test_kernel import build as build_native
 from test_override_run import compile_overridden
 from test_privileges import HARMFUL, PRIVILEGES
+from test_profile import compile_profiled
 
 from multiverse.testbed.boot import TestbedError, find_tools
 
@@ -53,6 +54,17 @@ OVERRIDES = [
     *of("test_override_run", "answers[auto]", "answers[async]", "crowd", "numbers"),
     *of("test_override_run", "mappings[256-1]", "mappings[8-2]", "heap[256]", "leaving_the_hrt"),
     *of("test_override_run", *(f"programs_with_all_sets[{name}]" for name in ("python", "racket"))),
+]
+PROFILES = [
+    *of("test_profile", "counts_and_callers[unwinding-tables-async]", "threads"),
+    *of("test_profile", "counts_and_callers[unwinding-tables-sync]"),
+    *of(
+        "test_profile",
+        "code_made_at_run_time[nameless]",
+        "forked_children_are_processes_of_their_own",
+    ),
+    *of("test_profile", "programs_behave_the_same[async-timer_storm]"),
+    *of("test_profile", "programs_behave_the_same[auto-handler_context]"),
 ]
 # Scarce resources, files that lie, rights, and programs that write requests themselves.
 EDGES = [
@@ -94,7 +106,7 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         [],
         [],
     ),
-    "programs": (PROGRAMS + EDGES + OVERRIDES, [], []),
+    "programs": (PROGRAMS + EDGES + OVERRIDES + PROFILES, [], []),
     "programs, 39 bits": (guests("memory", "stale", "sparse") + PROGRAMS, ["--phys-bits=39"], []),
     "no FSGSBASE, AVX, PCID": (
         FEW + of("test_override_run", "mappings[256-1]", "without_fsgsbase"),
@@ -143,6 +155,7 @@ def built(guest: Callable[..., str]) -> Path:
     compile_all(guest)
     compile_debugged(guest)
     compile_overridden(guest)
+    compile_profiled(guest)
     for name in ("brk", "vdso_time"):
         guest(name, "-static")
     names = [*ALL, "rights_ids", "rights_files", PRIVILEGES, HARMFUL]
