@@ -54,8 +54,9 @@ struct mv_profile_group {
     uint32_t process; /* index */
     uint32_t pid, tid;
     uint64_t begin;
-    uint64_t last;  /* of its last event */
-    uint64_t ended; /* 1: that was its end, else it ended with its process */
+    uint64_t last;     /* of its last event */
+    uint64_t ended;    /* 1: that was its end, else it ended with its process */
+    uint64_t overhead; /* what all this counting took */
     struct mv_profile_counts counts;
 };
 
@@ -65,6 +66,7 @@ struct mv_profile_site {
     uint16_t kind;    /* enum mv_trace_kind; MV_TRACE_SYSCALL whoever answered */
     uint32_t nr;
     uint32_t samples;     /* different ones */
+    uint64_t next_sample; /* event of this site that is sampled next */
     uint64_t rip;         /* where the virtual CPU was, 0 if unknown */
     uint64_t program_rip; /* where the program believes to be: behind a SYSCALL */
     struct mv_profile_counts counts;

@@ -69,6 +69,9 @@ const char *ros_route(uint64_t nr);
 int64_t ros_route_call(struct ros_group *poller, struct ros_group *caller, uint64_t nr,
                        struct ros_args *args);
 
+// True if the caller may have to wait in the call for somebody or something.
+bool ros_route_may_wait(uint64_t nr);
+
 // True if the call may change rights, namespaces or descriptor table of the calling thread.
 bool ros_route_changes_rights(uint64_t nr, const struct ros_args *args);
 

@@ -18,14 +18,14 @@
 #include "base/string.h"
 #include "base/sys.h"
 #include "rewrite/rewrite.h"
+#include "ros/channel.h"
 #include "ros/stack.h"
 #include "ros/trace.h"
 
 enum { FREE, FILLING, VALID };
 enum {
     PROBES = 64,            // places at which an entry of a table may be
-    SAMPLES_ALL = 8,        // the first events of a site are all sampled,
-    SAMPLES_EVERY = 61,     // then every so many: no power of two, since programs have rhythms
+    SAMPLES_PART = 16,      // of a site's events so far, after which the next is sampled
     SAMPLES_OF_SITE = 48,   // different ones that are kept
     BLOCKED_MIN_US = 20,    // in a shorter call nobody waits for long enough to be asked
     MAPS_FIRST_US = 4000,   // after which the mappings are noted; each next time after twice that,
@@ -226,11 +226,23 @@ static void note_mappings_sometimes(uint64_t now)
 
 // ---- Samples -----------------------------------------------------------------------------------
 
-static bool is_sampled(const struct mv_profile_site *site, uint64_t count)
+// Whether the event, the nth of its site, is sampled. Returns for how many events the sample
+// stands; 0: it is not. The first are sampled all, the others at growing distances that differ by
+// chance, since programs have rhythms.
+static uint64_t sampled_for(struct mv_profile_site *site, uint64_t nth)
 {
     bool has_stack = site->kind == MV_TRACE_SYSCALL || site->kind == MV_TRACE_REPLICATION ||
                      site->kind == MV_TRACE_FAULT;
-    return has_stack && site->rip && (count <= SAMPLES_ALL || count % SAMPLES_EVERY == 0);
+    uint64_t due = READ_ONCE(site->next_sample);
+    if (!has_stack || !site->rip || nth < due)
+        return 0;
+    uint64_t distance = 1 + nth / SAMPLES_PART;
+    distance += rdtsc() / 2 % distance;
+    // Of threads that come here at a time, one.
+    return __atomic_compare_exchange_n(&site->next_sample, &due, nth + distance, false,
+                                       __ATOMIC_RELAXED, __ATOMIC_RELAXED)
+               ? distance
+               : 0;
 }
 
 static uint64_t hash_of(const struct ros_stack *stack, uint32_t site)
@@ -244,13 +256,15 @@ static uint64_t hash_of(const struct ros_stack *stack, uint32_t site)
     return hash;
 }
 
-static void sample(struct mv_profile_site *site, const struct ros_visit *visit, uint64_t cycles)
+// cycles: what the event cost; events: for how many it stands.
+static void sample(struct mv_profile_site *site, struct ros_visit *visit, uint64_t cycles,
+                   uint64_t events)
 {
     struct ros_stack stack;
     uint32_t number = (uint32_t)(site - ros_profile->site);
     uint64_t now = rdtsc();
     note_mappings_sometimes(now);
-    ros_stack_take(&stack, visit->rsp, visit->rbp);
+    ros_stack_take(&stack, visit->rsp, visit->rbp, &visit->stack_end);
     uint64_t hash = hash_of(&stack, number);
     for (uint64_t i = 0; i < PROBES; i++) {
         struct mv_profile_sample *to = &ros_profile->sample[(hash + i) % MV_PROFILE_SAMPLES];
@@ -272,8 +286,8 @@ static void sample(struct mv_profile_site *site, const struct ros_visit *visit, 
             publish(&to->state);
         }
         if (to->hash == hash && to->site == number) {
-            add(&to->count, 1);
-            add(&to->cycles, cycles);
+            add(&to->count, events);
+            add(&to->cycles, cycles * events);
             return;
         }
     }
@@ -324,11 +338,17 @@ void ros_profile_enters(struct ros_group *group)
 
 void ros_profile_call(struct ros_group *group)
 {
-    group->visit.rip = group->frame->rip;
-    group->visit.rsp = group->frame->rsp;
-    group->visit.rbp = group->frame->rbp;
-    group->visit.processor_ns = processor_ns();
-    group->visit.call_at = rdtsc();
+    struct ros_visit *visit = &group->visit;
+    uint64_t begin = rdtsc();
+    visit->rip = group->frame->rip;
+    visit->rsp = group->frame->rsp;
+    visit->rbp = group->frame->rbp;
+    visit->may_wait = ros_route_may_wait((uint32_t)READ_ONCE(group->frame->rax));
+    if (visit->may_wait)
+        visit->processor_ns = processor_ns();
+    visit->call_at = rdtsc();
+    if (visit->group)
+        add(&visit->group->overhead, visit->call_at - begin);
 }
 
 // Fill in where the program is; returns when the event's call began.
@@ -381,7 +401,7 @@ static void measure(struct ros_group *group, const struct ros_event *event, uint
         ret->wait = is_call ? take_stamp(group, visit->left_at) : 0;
         ret->stamped = ret->wait != 0;
     }
-    if (is_call && ret->call > BLOCKED_MIN_US * own.us) {
+    if (is_call && visit->may_wait && ret->call > BLOCKED_MIN_US * own.us) {
         uint64_t on = (processor_ns() - visit->processor_ns) / 1000 * own.us;
         ret->blocked = ret->call - MIN(on, ret->call);
     }
@@ -433,15 +453,19 @@ void ros_profile_event(struct ros_group *group, const struct ros_event *event, u
     }
     uint64_t cycles = cost.wait + cost.call - cost.blocked;
     count_range(event, kind, cycles);
-    if (site && is_sampled(site, nth))
-        sample(site, visit, cycles);
+    uint64_t events = site ? sampled_for(site, nth) : 0;
+    if (events)
+        sample(site, visit, cycles, events);
+    uint64_t taken = rdtsc() - end;
+    if (visit->group)
+        add(&visit->group->overhead, taken);
     if (event->kind == MV_TRACE_SYNC)
         return;
     if (event->kind == MV_TRACE_SYSCALL)
         visit->call_at = 0;
     if (!visit->counts)
         visit->counts = to;
-    visit->in_calls += cost.call + (rdtsc() - end); // with what counting took
+    visit->in_calls += cost.call + taken;
 }
 
 // ---- Beginning and end -------------------------------------------------------------------------

@@ -57,10 +57,12 @@ struct ros_visit {
     struct mv_profile_counts *counts; // where the first event is; NULL: there was none yet
     uint64_t left_at;                 // TSC of KVM_RUN's return
     uint64_t call_at;                 // TSC at which the call began,
-    uint64_t processor_ns;            // and the thread's time on processors until then
+    bool may_wait;                    // whether it may wait, and if so
+    uint64_t processor_ns;            // the thread's time on processors until then
     uint64_t in_calls;                // TSC cycles in events so far
     uint64_t nested;                  // of these, within the event that is under way
     uint64_t rip, rsp, rbp;           // where the program is
+    uint64_t stack_end;               // where its stack could not be read any more
 };
 
 // One execution group: a Linux thread (the partner) and the virtual CPU it drives. It lies at the

@@ -150,6 +150,12 @@ const char *ros_route(uint64_t nr)
     return nr < MV_ROUTES ? conditions[rules[nr]] : NULL;
 }
 
+bool ros_route_may_wait(uint64_t nr)
+{
+    enum rule rule = nr < MV_ROUTES ? rules[nr] : PARTNER;
+    return rule != ANY && rule != OWN_STATE && rule != TID;
+}
+
 // ---- Kinds of descriptors ----------------------------------------------------------------------
 
 // What a descriptor leads to, remembered until a call may have changed it. A kind that is out of

@@ -40,7 +40,7 @@ static void walk_frames(struct ros_stack *ret, uint64_t rsp, uint64_t rbp)
     }
 }
 
-void ros_stack_take(struct ros_stack *ret, uint64_t rsp, uint64_t rbp)
+void ros_stack_take(struct ros_stack *ret, uint64_t rsp, uint64_t rbp, uint64_t *end)
 {
     ret->frames = ret->words = 0;
     memset(ret->frame, 0, sizeof(ret->frame));
@@ -50,8 +50,12 @@ void ros_stack_take(struct ros_stack *ret, uint64_t rsp, uint64_t rbp)
         uint64_t from = rsp + ret->words * sizeof(uint64_t);
         uint64_t left = (MV_PROFILE_WORDS - ret->words) * sizeof(uint64_t);
         uint64_t bytes = MIN(left, PAGE_SIZE - from % PAGE_SIZE); // the next page may be none
-        if (ros_copy_in(&ret->word[ret->words], from, bytes))
+        if (ret->words && from == *end)
             break;
+        if (ros_copy_in(&ret->word[ret->words], from, bytes)) {
+            *end = from;
+            break;
+        }
         ret->words += (uint32_t)(bytes / sizeof(uint64_t));
     }
     for (unsigned i = 0; i < ret->words; i++)

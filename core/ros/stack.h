@@ -15,7 +15,8 @@ struct ros_stack {
 
 // Copy the stack above rsp, as far as there is one, and find the return addresses on it: those that
 // frame pointers from rbp lead to, and all words that follow a call in memory that may be executed.
-// rsp and rbp may be anything.
-void ros_stack_take(struct ros_stack *ret, uint64_t rsp, uint64_t rbp);
+// rsp and rbp may be anything. *end: where a stack of the same thread ended before, or 0; to meet
+// the end costs a fault.
+void ros_stack_take(struct ros_stack *ret, uint64_t rsp, uint64_t rbp, uint64_t *end);
 
 #endif

@@ -173,6 +173,7 @@ class Analysis:
             tsc_hz=self.raw.tsc_hz,
             ring=self.raw.processes[0].ring if self.raw.processes else None,
             exit_cycles=self.raw.exit_cycles,
+            overhead=sum(group.overhead for group in self.raw.groups),
             processes=self._processes(),
             groups=self._groups(names),
             frames=list(self.frames),

@@ -118,6 +118,7 @@ class Profile:
     tsc_hz: int = 0
     ring: int | None = None
     exit_cycles: int = 0
+    overhead: int = 0  # what profiling itself took of the threads' time
     processes: list[Process] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
@@ -190,6 +191,7 @@ def from_json(data: Any) -> Profile:
             tsc_hz=int(data["tsc_hz"]),
             ring=data["ring"],
             exit_cycles=int(data["exit_cycles"]),
+            overhead=int(data["overhead"]),
             processes=[Process(**p | {"cost": _cost(p["cost"])}) for p in data["processes"]],
             groups=[
                 Group(**g | {"cost": _cost(g["cost"]), "lane": [tuple(x) for x in g["lane"]]})

@@ -59,6 +59,7 @@ class Group:
     begin: int
     last: int
     ended: bool
+    overhead: int
     counts: Counts
 
 
@@ -256,6 +257,7 @@ def read(data: Any) -> RawProfile:
                 int(g.begin),
                 int(g.last),
                 bool(g.ended),
+                int(g.overhead),
                 _counts(g.counts),
             )
             for g in profile.group

@@ -156,7 +156,8 @@ def summary(profile: Profile) -> str:
         f"{len(profile.processes)} processes, {len(profile.groups)} threads; "
         f"{total.count:,} legacy events: {ms(total.cycles):,.1f} ms, "
         f"{percent(profile.share(total.cycles))} of the threads' {ms(profile.lifetime):,.0f} ms, "
-        f"besides {ms(total.blocked):,.1f} ms of waiting"
+        f"besides {ms(total.blocked):,.1f} ms of waiting; "
+        f"profiling took {percent(profile.share(profile.overhead))}"
     )
 
 
