@@ -187,14 +187,13 @@ static void begin_task(struct worker *worker)
     worker->task = hrt.first;
     hrt.first = worker->task->next;
     worker->fs_base = 0;
-    worker->wide = 1;
-    worker->call = worker->task->call;
     worker_post(worker, POSTED);
 }
 
 static void release(struct worker *worker)
 {
-    worker->task = NULL;
+    if (worker->task) // else its line stays as it is
+        worker->task = NULL;
     __atomic_exchange_n(&worker->owned, 0, __ATOMIC_SEQ_CST);
     if (!__atomic_load_n(&hrt.waiting, __ATOMIC_SEQ_CST) &&
         !__atomic_load_n(&hrt.first, __ATOMIC_SEQ_CST))
@@ -224,12 +223,12 @@ static uint64_t fs_base(void)
     return fs;
 }
 
-static int execute(struct worker *worker)
+static int execute(struct worker *worker, bool wide, uint64_t what, uint64_t *result)
 {
     uint64_t fs = fs_base();
     if (worker->fs_base != fs)
         worker->fs_base = fs;
-    int err = worker_execute(worker);
+    int err = worker_execute(worker, wide, what, result);
     return err ? report_fault(&worker->fault) : 0;
 }
 
@@ -256,13 +255,13 @@ int mv_hrt_call(struct mv_hrt *which, uint64_t *result, void *function, unsigned
         release(worker);
         return refuse();
     }
-    worker->wide = 0;
-    worker->function = function;
     for (unsigned i = 0; i < count; i++)
-        worker->args[i] = a[i];
-    int err = execute(worker);
+        if (worker->args[i] != a[i]) // a line that is only looked at stays with both
+            worker->args[i] = a[i];
+    uint64_t value;
+    int err = execute(worker, false, (uint64_t)function, &value);
     if (!err && result)
-        *result = worker->args[0];
+        *result = value;
     release(worker);
     return err;
 }
@@ -282,9 +281,8 @@ int mv_hrt_invoke(struct mv_hrt *which, struct mv_call *call)
         release(worker);
         return refuse();
     }
-    worker->wide = 1;
-    worker->call = call;
-    int err = execute(worker);
+    uint64_t unused;
+    int err = execute(worker, true, (uint64_t)call, &unused);
     if (err)
         call->fault = worker->fault;
     release(worker);

@@ -19,20 +19,29 @@ enum { IDLE, POSTED, ASLEEP, QUIT, WAITED = 8 };
 
 enum { CACHE_LINE = 64, THREADS_MAX = 64 };
 
-// A thread of the HRT and the request that it executes. The first line goes forth and back between
-// caller and thread with each call; the second is read only as long as the caller is the same.
-struct worker {
-    uint32_t state; // futex
-    union {
-        uint32_t wide;   // not a function with its arguments, but what `call` says
-        uint32_t status; // when it has been executed: 0 or -EFAULT
+// What is exchanged with a thread, in one piece: were it stored word by word, the side that looks
+// at the line would take it away in between.
+union request {
+    struct {
+        uint32_t state; // futex
+        union {
+            uint32_t wide;   // not a function, but a struct mv_call
+            uint32_t status; // when it has been executed: 0 or -EFAULT
+        };
+        uint64_t what; // function or call; when it has been executed: the result
     };
-    void *function;
-    uint64_t args[6]; // the first is replaced by the result
+    unsigned __int128 all;
+};
+
+// A thread of the HRT and the request that it executes. The first line goes forth and back between
+// caller and thread with each call, the second one stays with both as long as the caller is the
+// same.
+struct worker {
+    union request request;
+    uint64_t args[6];
 
     uint64_t fs_base __attribute__((aligned(CACHE_LINE))); // the caller's, 0: the thread's own
-    struct mv_call *call;
-    struct mv_task *task; // that is being executed, if any
+    struct mv_task *task;                                  // that is being executed, if any
 
     uint32_t owned __attribute__((aligned(CACHE_LINE))); // by a caller, or for a task
 
@@ -92,10 +101,11 @@ int fail(int err, const char *format, ...) __attribute__((format(printf, 2, 3)))
 void worker_loop(struct worker *worker);
 void worker_fault(int sig, void *info, void *context);
 void worker_restorer(void);
-// Have the request executed, or the thread end: POSTED or QUIT.
-void worker_post(struct worker *worker, uint32_t what);
-// Post the request and wait for its end. Returns 0 or -EFAULT.
-int worker_execute(struct worker *worker);
+// Have the task executed, or the thread end: POSTED or QUIT.
+void worker_post(struct worker *worker, uint32_t state);
+// Have a function executed with worker->args, or a call (wide), and wait for its end. Returns 0 or
+// -EFAULT.
+int worker_execute(struct worker *worker, bool wide, uint64_t what, uint64_t *result);
 
 // invoke.S
 void invoke(struct mv_call *call);

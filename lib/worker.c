@@ -18,6 +18,9 @@
 // How long one looks before one sleeps, TSC cycles: some 60 µs, about what sleeping and waking
 // cost.
 static const uint64_t LOOK = 150000;
+// How often one looks at first without a pause: some 300 ns. A pause, and reading the time, make an
+// answer later by as much as they take.
+enum { EAGER = 256 };
 
 // Not through the C library: a caller's errno may be the function's already.
 static void futex(uint32_t *word, long operation, uint32_t value)
@@ -40,44 +43,90 @@ static void futex_wake(uint32_t *word)
     futex(word, FUTEX_WAKE_PRIVATE, 1);
 }
 
+// ---- Requests ---------------------------------------------------------------------------------
+
+// True if there is none, or none any more.
+static bool is_idle(uint32_t state)
+{
+    return state == IDLE || state == ASLEEP;
+}
+
+// Look for a while until the thread is idle, or is not. Returns the state seen last.
+static uint32_t look_until(const struct worker *worker, bool idle)
+{
+    uint32_t state = IDLE;
+    for (unsigned i = 0; i < EAGER; i++) {
+        state = __atomic_load_n(&worker->request.state, __ATOMIC_ACQUIRE);
+        if (is_idle(state) == idle)
+            return state;
+    }
+    for (uint64_t begin = __rdtsc(); __rdtsc() - begin < LOOK;) {
+        __builtin_ia32_pause();
+        state = __atomic_load_n(&worker->request.state, __ATOMIC_ACQUIRE);
+        if (is_idle(state) == idle)
+            return state;
+    }
+    return state;
+}
+
+// Put `next` in the place of *seen. If something else is there, *seen becomes that, and the result
+// is false.
+static bool exchange(union request *request, union request *seen, union request next)
+{
+    uint64_t low = (uint64_t)seen->all, high = seen->what;
+    bool done;
+    __asm__ volatile("lock cmpxchg16b %1"
+                     : "=@ccz"(done), "+m"(request->all), "+a"(low), "+d"(high)
+                     : "b"((uint64_t)next.all), "c"(next.what)
+                     : "memory");
+    seen->all = (unsigned __int128)high << 64 | low;
+    return done;
+}
+
+static union request load(const union request *request)
+{
+    union request seen = {{.state = __atomic_load_n(&request->state, __ATOMIC_ACQUIRE)}};
+    seen.wide = request->wide;
+    seen.what = request->what;
+    return seen;
+}
+
 // ---- In the HRT -------------------------------------------------------------------------------
 
 // Returns POSTED, maybe with WAITED, or QUIT.
 static uint32_t wait_for_request(struct worker *worker)
 {
     for (;;) {
-        for (uint64_t begin = __rdtsc(); __rdtsc() - begin < LOOK;) {
-            uint32_t state = __atomic_load_n(&worker->state, __ATOMIC_ACQUIRE);
-            if (state != IDLE && state != ASLEEP)
-                return state;
-            __builtin_ia32_pause();
-        }
-        uint32_t idle = IDLE;
-        __atomic_compare_exchange_n(&worker->state, &idle, ASLEEP, false, __ATOMIC_RELAXED,
+        uint32_t idle = IDLE, state = look_until(worker, false);
+        if (!is_idle(state))
+            return state;
+        __atomic_compare_exchange_n(&worker->request.state, &idle, ASLEEP, false, __ATOMIC_RELAXED,
                                     __ATOMIC_RELAXED);
-        futex_wait(&worker->state, ASLEEP);
+        futex_wait(&worker->request.state, ASLEEP);
     }
 }
 
-// The request has been executed.
-static void answer(struct worker *worker)
+// `seen` has been executed.
+static void answer(struct worker *worker, union request seen, int status, uint64_t result)
 {
-    if (__atomic_exchange_n(&worker->state, IDLE, __ATOMIC_ACQ_REL) & WAITED)
-        futex_wake(&worker->state);
+    union request next = {{.state = IDLE, .status = (uint32_t)status, .what = result}};
+    while (!exchange(&worker->request, &seen, next))
+        ;
+    if (seen.state & WAITED)
+        futex_wake(&worker->request.state);
 }
 
-static void run(struct worker *worker)
+static uint64_t run(const uint64_t *a, bool wide, uint64_t what)
 {
     typedef uint64_t function(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
-    uint64_t *a = worker->args;
-    if (worker->wide)
-        invoke(worker->call);
-    else
-        a[0] = ((function *)worker->function)(a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (!wide)
+        return ((function *)what)(a[0], a[1], a[2], a[3], a[4], a[5]);
+    invoke((struct mv_call *)what);
+    return 0;
 }
 
 // Returns 0 or -EFAULT.
-static int run_guarded(struct worker *worker)
+static int run_guarded(struct worker *worker, bool wide, uint64_t what, uint64_t *result)
 {
     uint64_t own;
     int err = -EFAULT;
@@ -86,7 +135,7 @@ static int run_guarded(struct worker *worker)
     uint64_t fs = worker->fs_base ? worker->fs_base : own;
     if (!mv_context_save(&worker->saved)) {
         __asm__ volatile("wrfsbase %0" : : "r"(fs) : "memory");
-        run(worker);
+        *result = run(worker->args, wide, what);
         err = 0;
     }
     __asm__ volatile("wrfsbase %0" : : "r"(own) : "memory");
@@ -136,10 +185,8 @@ static bool next_task(struct worker *worker)
     if (task)
         hrt->first = task->next;
     worker->task = task;
-    if (task) {
-        worker->call = task->call;
-    } else {
-        answer(worker);
+    if (!task) {
+        answer(worker, load(&worker->request), 0, 0);
         __atomic_store_n(&worker->owned, 0, __ATOMIC_RELEASE);
         pthread_cond_broadcast(&hrt->freed);
     }
@@ -151,7 +198,8 @@ static void run_tasks(struct worker *worker)
 {
     do {
         struct mv_task *task = worker->task;
-        task->status = run_guarded(worker);
+        uint64_t result;
+        task->status = run_guarded(worker, true, (uint64_t)task->call, &result);
         if (task->status)
             task->call->fault = worker->fault;
         __atomic_store_n(&task->done, 1, __ATOMIC_RELEASE);
@@ -169,8 +217,10 @@ void worker_loop(struct worker *worker)
             run_tasks(worker);
             continue;
         }
-        worker->status = (uint32_t)run_guarded(worker);
-        answer(worker);
+        union request request = load(&worker->request);
+        uint64_t result = 0;
+        int err = run_guarded(worker, request.wide, request.what, &result);
+        answer(worker, request, err, result);
     }
     if (!worker->hrt->within)
         core_request(MV_AEROKERNEL_LEAVE, 0, 0);
@@ -178,26 +228,31 @@ void worker_loop(struct worker *worker)
 
 // ---- On callers' threads ----------------------------------------------------------------------
 
-void worker_post(struct worker *worker, uint32_t what)
+void worker_post(struct worker *worker, uint32_t state)
 {
-    if (__atomic_exchange_n(&worker->state, what, __ATOMIC_ACQ_REL) == ASLEEP)
-        futex_wake(&worker->state);
+    if (__atomic_exchange_n(&worker->request.state, state, __ATOMIC_ACQ_REL) == ASLEEP)
+        futex_wake(&worker->request.state);
 }
 
-int worker_execute(struct worker *worker)
+int worker_execute(struct worker *worker, bool wide, uint64_t what, uint64_t *result)
 {
-    worker_post(worker, POSTED);
-    for (uint64_t begin = __rdtsc();;) {
-        uint32_t state = __atomic_load_n(&worker->state, __ATOMIC_ACQUIRE);
-        if (state == IDLE || state == ASLEEP)
-            return (int)worker->status;
-        if (__rdtsc() - begin < LOOK)
-            __builtin_ia32_pause();
-        else if ((state & WAITED) ||
-                 __atomic_compare_exchange_n(&worker->state, &state, POSTED | WAITED, false,
-                                             __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-            futex_wait(&worker->state, POSTED | WAITED);
+    union request seen = load(&worker->request);
+    union request next = {{.state = POSTED, .wide = wide, .what = what}};
+    while (!exchange(&worker->request, &seen, next))
+        ;
+    if (seen.state == ASLEEP)
+        futex_wake(&worker->request.state);
+    for (;;) {
+        uint32_t state = look_until(worker, true);
+        if (is_idle(state))
+            break;
+        if ((state & WAITED) ||
+            __atomic_compare_exchange_n(&worker->request.state, &state, POSTED | WAITED, false,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            futex_wait(&worker->request.state, POSTED | WAITED);
     }
+    *result = worker->request.what;
+    return (int)worker->request.status;
 }
 
 int mv_task_join(struct mv_task *task)
