@@ -300,6 +300,9 @@ def test_wrong_arguments(hrt: multiverse.Hrt) -> None:
         hrt.call(libc.strlen, object())
     with pytest.raises(OverflowError):
         hrt.call(libc.strlen, 1 << 64)
+    with pytest.raises(TypeError):  # nothing of it is left for the next call
+        hrt.call(libc.strlen, *range(9), 1.5, object())
+    assert hrt.call(libc.strlen, b"text") == 4
     with pytest.raises(ValueError, match="no address"):
         hrt.call(0)
     absolute = ctypes.CDLL(None).labs

@@ -54,11 +54,10 @@ class Frame:
 
     def clear(self) -> None:
         self.integers = self.reals = 0
+        self.keep.clear()
         if self.stack:
             self.stack.clear()
             self.call.stack_count = 0
-        if self.keep:
-            self.keep.clear()
 
     def add_integer(self, value: int) -> None:
         if not 0 <= value <= HIGHEST:
@@ -113,9 +112,6 @@ class Function:
     read: Read
     real: bool = False
     checked: bool = False
-
-    def wrong_count(self, count: int) -> TypeError:
-        return TypeError(f"{len(self.adders)} arguments expected, {count} given")
 
 
 def plain(value: Any) -> Any:
@@ -193,7 +189,10 @@ class Converter:
     def add_any(self, frame: Frame, value: Any) -> None:
         """Add an argument of which only the value is known."""
         kind = type(value)
-        if kind is int:
+        if kind is int and 0 <= value <= HIGHEST and frame.integers < INTEGERS:
+            frame.words[frame.integers] = value  # the common case, without a call
+            frame.integers += 1
+        elif kind is int:
             frame.add_integer(value)
         elif kind is float:
             frame.add_real(value)
@@ -210,6 +209,16 @@ class Converter:
             self.add_any(frame, value.item())
         else:
             frame.add_integer(self.pointer(frame, value))
+
+    def add_variable(self, target: Function, frame: Frame, args: tuple[Any, ...]) -> None:
+        """Add arguments that are not as many as have types. TypeError: that cannot be."""
+        known = len(target.adders)
+        if len(args) < known or not target.variadic:
+            raise TypeError(f"{known} arguments expected, {len(args)} given")
+        for add, value in zip(target.adders, args, strict=False):
+            add(frame, value)
+        for value in args[known:]:
+            self.add_any(frame, value)
 
     # ---- ctypes -------------------------------------------------------------------------------
 

@@ -95,13 +95,11 @@ class Hrt:
         except IndexError:
             frame = Frame(self._library.ffi)
         try:
-            known = len(target.adders)
-            if len(args) != known and (len(args) < known or not target.variadic):
-                raise target.wrong_count(len(args))
-            for add, value in zip(target.adders, args, strict=False):
-                add(frame, value)
-            for value in args[known:]:
-                self._converter.add_any(frame, value)
+            if len(args) == len(target.adders):
+                for add, value in zip(target.adders, args, strict=False):
+                    add(frame, value)
+            else:
+                self._converter.add_variable(target, frame, args)
             if frame.reals or frame.stack or target.real:
                 call = frame.complete(self._library.ffi, target.address)
                 err = self._library.lib.mv_hrt_invoke(self._handle, call)
@@ -115,7 +113,9 @@ class Hrt:
                 raise self._library.error(err)
             result = target.read(frame)
         finally:
-            frame.clear()
+            if frame.reals or frame.keep or frame.stack:
+                frame.clear()
+            frame.integers = 0
             self._frames.append(frame)
         if target.checked:
             check = function.errcheck
