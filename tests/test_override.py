@@ -71,6 +71,10 @@ WRONG: list[tuple[str, str, int, str]] = [
     ("sumary = 'x'\n" + CALL, F, 1, "unknown key sumary in the file; did you mean summary?"),
     ("a = [\n" + CALL, F, 2, "not TOML"),
     ("", F, 1, "overrides nothing"),
+    ("summary = 'x'\nsets = 'memory'\n" + CALL, F, 2, "sets has to be an array"),
+    ("summary = 'x'\nsets = [1]\n" + CALL, F, 2, "names of installed sets"),
+    ("sets = ['memroy']\n", F, 1, "no set memroy is installed; did you mean memory?"),
+    ("sets = ['memory', 'memory']\n", F, 1, "memory is in sets twice"),
     ("sources = ['y.c']\n" + CALL, F, 1, "no file y.c"),
     (CALL + "wen = 'x'\n", F, 4, "unknown key wen in [[syscall]]; did you mean when?"),
     (CALL + "fallback = 1\n", F, 4, "fallback has to be true or false"),
@@ -246,6 +250,41 @@ def test_two_files_for_one_call(write: Write) -> None:
         blob(map(str, paths), "/bin/true")
     text = str(caught.value)
     assert text.startswith(f"{paths[1]}:2: ") and f"also at {paths[0]}:2" in text
+
+
+def test_sets_of_a_file(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    """A file may have installed sets with it, and a module built of it has them, too."""
+    one = write("sets = ['memory']\n" + CALL, F, "one")
+    assert blob([str(one)], "/bin/true") == blob([str(write(CALL, F)), "memory"], "/bin/true")
+    made = str(tmp_path / "made.override")
+    done = multiverse("override", "build", str(one), "-o", made)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert blob([made], "/bin/true") == blob([str(one)], "/bin/true")
+    shown = multiverse("override", "explain", made).stdout
+    assert "with the installed sets memory" in shown and "system call getpid (39)" in shown
+    assert "system call mmap (9)" in shown
+    both = write("sets = ['memory', 'identity']\n", "", "both")
+    assert multiverse("override", "build", str(both), "-o", made).returncode == 0
+    monkeypatch.setenv("CC", "/nonexistent/cc")  # as nothing is to be compiled
+    sets_alone = blob(["memory", "identity"], "/bin/echo")
+    assert blob([str(both)], "/bin/echo") == sets_alone
+    numbers = [
+        [call.nr for call in decode(content)[1]]
+        for content in (blob([made], "/bin/echo"), sets_alone)
+    ]
+    assert numbers[0] == numbers[1] != []
+
+
+def test_sets_of_a_file_meet_others(write: Write) -> None:
+    clash = write("sets = ['identity']\n" + CALL, F)
+    done = multiverse("override", "check", str(clash))
+    assert done.returncode == 1
+    assert re.match(rf"identity\.toml:\d+: .* getpid is .* twice, also at {clash}:3;", done.stderr)
+    again = write("sets = ['memory']\n", "", "y")
+    done = multiverse("override", "check", "memory", str(again))
+    assert done.returncode == 1 and "the system call mmap is taken over twice" in done.stderr
 
 
 def function(legacy: str, call: str, *more: str) -> str:

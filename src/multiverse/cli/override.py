@@ -67,7 +67,7 @@ def check(whats: tuple[str, ...], program: str | None, as_json: bool) -> None:
     """
     from multiverse.cli.run import find_program
     from multiverse.overrides.errors import Mistakes, Unusable
-    from multiverse.overrides.plan import check_together, load, resolve
+    from multiverse.overrides.plan import check_together, load_all, resolve
     from multiverse.overrides.program import Program
 
     warnings: list[str] = []
@@ -75,7 +75,7 @@ def check(whats: tuple[str, ...], program: str | None, as_json: bool) -> None:
     modules = []
     for name in whats:
         try:
-            modules.append(load(name, warnings.append))
+            modules += load_all([name], warnings.append)
         except (Mistakes, Unusable) as error:
             wrong.append(error)
     try:
@@ -164,12 +164,13 @@ def explain(what: str, source: bool) -> None:
     """Say call by call what happens with a TOML file, a built module or an installed set."""
     from multiverse.overrides.build import check as check_file
     from multiverse.overrides.errors import Mistakes, Unusable
-    from multiverse.overrides.plan import load
+    from multiverse.overrides.plan import load_all
     from multiverse.overrides.sets import locate
 
     try:
         if not source:
-            click.echo(explanation(load(what, warn).description), nl=False)
+            modules = load_all([what], warn)
+            click.echo("\n".join(explanation(module.description) for module in modules), nl=False)
             return
         path = locate(what)
         if path.suffix != ".toml":
@@ -194,6 +195,8 @@ _FUNCTION_RESULTS = {
 def explanation(module: Description) -> str:
     """What a module does, in words."""
     lines = [f"{module.name}: {module.summary}" if module.summary else module.name]
+    if module.sets:
+        lines.append(f"with the installed sets {', '.join(module.sets)}, below")
 
     def add(head: str, *rows: tuple[str, str]) -> None:
         lines.extend(["", head, *(f"  {name:<9} {text}" for name, text in rows if text)])

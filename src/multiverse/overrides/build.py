@@ -17,7 +17,7 @@ from elftools.common.exceptions import ELFError
 from multiverse import __version__
 from multiverse.core import core_path
 from multiverse.overrides import compiler, described
-from multiverse.overrides.definition import Definition, Override, read
+from multiverse.overrides.definition import Definition, Override, only_names_sets, read
 from multiverse.overrides.errors import Mistake, Mistakes, Place, Unusable, similar
 from multiverse.overrides.module import (
     NOTE_SECTION,
@@ -44,7 +44,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Built:
-    """A module, its bytes, and what the compiler had to say about the user's C."""
+    """A module, its bytes, and what the compiler had to say about the user's C.
+
+    There are no bytes of a module without code that is not to be kept.
+    """
 
     module: Module
     content: bytes
@@ -295,7 +298,13 @@ def _describe(checked: Checked, inputs: tuple[tuple[str, str], ...]) -> Descript
         )
     name = definition.path.stem
     return Description(
-        name, definition.summary, __version__, tuple(calls), tuple(functions), inputs
+        name,
+        definition.summary,
+        __version__,
+        tuple(calls),
+        tuple(functions),
+        inputs,
+        tuple(definition.sets),
     )
 
 
@@ -311,9 +320,15 @@ def check(path: Path, name: str | None = None) -> Checked:
 def build(path: Path, name: str | None = None, cache: bool = True) -> Built:
     """Make a module of a TOML file, or take it from the cache. Raises Mistakes, Unusable.
 
-    name: what messages call the file.
+    name: what messages call the file; cache: it is for use here and now, not to be kept: a file
+    that only names sets needs no compiler then.
     """
     name = name or str(path)
+    if cache and only_names_sets(path):
+        definition = read(path, name)
+        if definition.mistakes:
+            raise Mistakes(definition.mistakes)
+        return Built(Module.without_code(_describe(Checked(definition, {}, Wrappers()), ())), b"")
     place = _cache_place(path, name) if cache and path.is_file() else None
     if place:
         with contextlib.suppress(OSError, Unusable):

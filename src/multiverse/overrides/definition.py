@@ -22,7 +22,7 @@ from multiverse.overrides.prototypes import (
 
 #: What each table may have, and of which type.
 KEYS: dict[str, dict[str, type]] = {
-    "": {"summary": str, "sources": list, "headers": list, "types": dict,
+    "": {"summary": str, "sets": list, "sources": list, "headers": list, "types": dict,
          "syscall": list, "function": list, "import": list},
     "syscall": {"name": str, "legacy": str, "call": str, "when": str, "fallback": bool,
                 "result": str},
@@ -83,6 +83,7 @@ class Definition:
 
     path: Path
     summary: str = ""
+    sets: list[str] = field(default_factory=list)  # installed ones that go with it
     sources: list[Path] = field(default_factory=list)
     headers: list[str] = field(default_factory=list)
     types: dict[str, str] = field(default_factory=dict)
@@ -184,6 +185,7 @@ class _Reader:
         self.check_keys("", 0, self.data)
         result = self.result
         result.summary = self.data.get("summary", "")
+        self.read_sets()
         before = len(self.mistakes)
         self.read_files()
         self.read_types()
@@ -199,8 +201,9 @@ class _Reader:
                     self.wrong(self.lines.place(table, i), f"not a table; write [[{table}]]")
                 elif self.check_keys(table, i, entry):
                     read(i, entry)
-        if not any(self.data.get(table) for table in ("syscall", "function")):
-            self.wrong(Place(self.file, 1), "overrides nothing; add [[syscall]] or [[function]]")
+        if not any(self.data.get(key) for key in ("sets", "syscall", "function")):
+            hint = "add [[syscall]], [[function]] or sets"
+            self.wrong(Place(self.file, 1), f"overrides nothing; {hint}")
         self.check_twice()
         self.check_floating()
         return result
@@ -222,6 +225,23 @@ class _Reader:
             if key not in entry and len(self.mistakes) == before:
                 self.wrong(self.lines.place(table, index), f"{where} has no {key}; add it")
         return len(self.mistakes) == before
+
+    def read_sets(self) -> None:
+        # Late: that module reads the sets' own files with this one.
+        from multiverse.overrides.sets import names
+
+        place = self.lines.place("sets", 0)
+        there = names()
+        for name in self.data.get("sets", ()):
+            if not isinstance(name, str):
+                self.wrong(place, "sets has to be an array of names of installed sets")
+            elif name not in there:
+                hint = similar(name, there) or f"; there are {', '.join(there) or 'none'}"
+                self.wrong(place, f"no set {name} is installed{hint}")
+            elif name in self.result.sets:
+                self.wrong(place, f"{name} is in sets twice; take one out")
+            else:
+                self.result.sets.append(name)
 
     def read_files(self) -> None:
         place = self.lines.place("sources", 0)
@@ -401,6 +421,15 @@ class _Reader:
                     " cannot use; put system calls and such functions into two files",
                 )
                 self.take_out(function)
+
+
+def only_names_sets(path: Path) -> bool:
+    """True if a file is well-formed, and has sets but no overrides of its own."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(data.get("sets")) and not {"syscall", "function", "import"} & data.keys()
 
 
 def read(path: Path, name: str | None = None) -> Definition:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
@@ -86,6 +86,7 @@ class Description:
     calls: tuple[TakenCall, ...]
     functions: tuple[TakenFunction, ...]
     inputs: tuple[tuple[str, str], ...] = ()  # files, and SHA-256 of what was in them
+    sets: tuple[str, ...] = ()  # installed ones that go with it
 
     def note(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -115,10 +116,13 @@ def _description(note: bytes) -> Description:
     calls = tuple(_record(TakenCall, call) for call in data.pop("calls"))
     functions = tuple(_record(TakenFunction, function) for function in data.pop("functions"))
     inputs = tuple((str(path), str(digest)) for path, digest in data.pop("inputs"))
+    sets = data.pop("sets")
+    if not isinstance(sets, list) or not all(isinstance(name, str) for name in sets):
+        raise ValueError("sets")
     if any(call.nr not in NAMES for call in calls):
         raise ValueError("nr")
     about = {name: str(value) for name, value in data.items()}
-    return Description(**about, calls=calls, functions=functions, inputs=inputs)
+    return Description(**about, calls=calls, functions=functions, inputs=inputs, sets=tuple(sets))
 
 
 @dataclass
@@ -153,6 +157,17 @@ class Symbol:
 class Module:
     """An object file with its note. Raises Unusable if it is not one."""
 
+    description: Description
+    sections: dict[int, Section]
+    symbols: list[Symbol]
+
+    @classmethod
+    def without_code(cls, description: Description) -> Self:
+        """A module that takes nothing over by itself."""
+        module = cls.__new__(cls)
+        module.description, module.sections, module.symbols = description, {}, []
+        return module
+
     def __init__(self, content: bytes) -> None:
         try:
             self._read(ELFFile(io.BytesIO(content)))
@@ -172,8 +187,7 @@ class Module:
         self.description = _description(
             described.encode("latin-1") if isinstance(described, str) else bytes(described)
         )
-        self.sections: dict[int, Section] = {}
-        self.symbols: list[Symbol] = []
+        self.sections, self.symbols = {}, []
         for index, section in enumerate(elf.iter_sections()):
             kind, flags = section["sh_type"], section["sh_flags"]
             if kind in ("SHT_PROGBITS", "SHT_NOBITS") and flags & SHF_ALLOC:

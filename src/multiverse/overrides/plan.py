@@ -10,7 +10,7 @@ from multiverse.overrides.errors import Mistake, Mistakes, Place, Unusable, simi
 from multiverse.overrides.image import Taken, assemble
 from multiverse.overrides.module import Module, TakenFunction
 from multiverse.overrides.program import Program
-from multiverse.overrides.sets import MODULE_SUFFIX, locate
+from multiverse.overrides.sets import installed, locate
 
 Warn = Callable[[str], None]
 INSTEAD = "override the system call that it makes instead"
@@ -19,9 +19,23 @@ INSTEAD = "override the system call that it makes instead"
 def load(what: str, warn: Warn) -> Module:
     """The module for a TOML file, a built module or a set's name. Raises Mistakes, Unusable."""
     path = locate(what)
-    built_before = path.with_suffix(MODULE_SUFFIX)
-    if path != Path(what) and built_before.is_file():
-        path = built_before
+    return _load(path, what, warn) if path == Path(what) else _load(installed(what), what, warn)
+
+
+def load_all(whats: Iterable[str], warn: Warn) -> list[Module]:
+    """The modules for several, each with the installed sets that it names behind it.
+
+    Raises Mistakes, Unusable.
+    """
+    modules = []
+    for what in whats:
+        module = load(what, warn)
+        modules.append(module)
+        modules += [_load(installed(name), name, warn) for name in module.description.sets]
+    return modules
+
+
+def _load(path: Path, what: str, warn: Warn) -> Module:
     if path.suffix == ".toml":
         built = build(path, what if path == Path(what) else None)
         if built.messages:
@@ -199,7 +213,7 @@ def make_blob(whats: Iterable[str], program: str, warn: Warn) -> bytes:
     whats: TOML files, built modules and sets' names; program: the program's file;
     warn: called with lines that the user should see.
     """
-    modules = [load(what, warn) for what in whats]
+    modules = load_all(whats, warn)
     check_together(modules)
     functions = any(module.description.functions for module in modules)
     return assemble(modules, resolve(modules, Program(program), warn) if functions else [])

@@ -51,6 +51,19 @@ def _toml(name: str) -> Path:
     return directory() / name / f"{name}.toml"
 
 
+def installed(name: str) -> Path:
+    """The file of an installed set: its module, or if that was not built, its TOML file.
+
+    Raises Unusable.
+    """
+    if name not in names():
+        there = ", ".join(names()) or "none"
+        hint = similar(name, names())
+        raise Unusable(f"{name}: not an installed set{hint} (installed: {there})")
+    module = _toml(name).with_suffix(MODULE_SUFFIX)
+    return module if module.is_file() else _toml(name)
+
+
 def locate(what: str) -> Path:
     """The file for a file's or a set's name. Raises Unusable."""
     path = Path(what)
