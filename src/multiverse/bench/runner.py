@@ -1,8 +1,8 @@
 """Running one command with its outputs kept in memory, measured from outside.
 
-A run reads /dev/null and writes into anonymous files in memory (memfd): there is no pipe whose
-reader would compete for a CPU, no disk, and nothing to clean up whatever happens to us. Nothing of
-ours runs while a command is being measured.
+A run reads /dev/null, or a file, and writes into anonymous files in memory (memfd): there is no
+pipe whose reader would compete for a CPU, no disk, and nothing to clean up whatever happens to us.
+Nothing of ours runs while a command is being measured.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,32 +129,46 @@ def prepare(command: Sequence[str], cwd: Path, timeout: float, what: str, advice
         raise BenchError(what, words.splitlines()[0], advice)
 
 
-def run(command: Sequence[str], output: Output, timeout: float) -> Timing:
+def run(
+    command: Sequence[str],
+    output: Output,
+    timeout: float,
+    *,
+    argv0: str | None = None,
+    stdin: Path = Path(os.devnull),
+    environment: Mapping[bytes, bytes] | None = None,
+    inherited: Sequence[int] = (),
+) -> Timing:
     """Run a command to its end.
 
     Args:
-        command: the file to run, a path, and its arguments from argv[0]'s successor on; the file's
-            path is argv[0] too.
+        command: the file to run, a path, and its arguments from argv[0]'s successor on.
         output: where stdout, stderr and the status go; must be fresh.
         timeout: seconds after which the command is killed.
+        argv0: argv[0], if that is not the path.
+        stdin: a file that it reads from its beginning.
+        environment: instead of ours.
+        inherited: descriptors that it has beside the standard ones.
 
     Raises:
-        BenchError: the command cannot be started.
+        BenchError: the command cannot be started, or its input not be read.
         Difference: it did not end in time.
     """
-    with _no_input() as no_input:
+    with _input(stdin) as read:
         actions = [
-            (os.POSIX_SPAWN_DUP2, no_input, 0),
+            (os.POSIX_SPAWN_DUP2, read, 0),
             (os.POSIX_SPAWN_DUP2, output.stdout, 1),
             (os.POSIX_SPAWN_DUP2, output.stderr, 2),
+            # To itself: it is not closed.
+            *((os.POSIX_SPAWN_DUP2, descriptor, descriptor) for descriptor in inherited),
         ]
         start = time.perf_counter_ns()
         try:
             # Python ignores these two signals, and a child would inherit that.
             pid = os.posix_spawn(
                 command[0],
-                list(command),
-                os.environ,
+                [argv0 or command[0], *command[1:]],
+                os.environ if environment is None else environment,
                 file_actions=actions,
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
             )
@@ -177,12 +191,15 @@ def run(command: Sequence[str], output: Output, timeout: float) -> Timing:
     return Timing(wall=elapsed / 1e9, user=usage.ru_utime, system=usage.ru_stime)
 
 
-def compare(reference: Output, other: Output) -> None:
+def compare(
+    reference: Output, other: Output, streams: Sequence[str] = ("stdout", "stderr")
+) -> None:
     """See that two runs wrote the same bytes and ended in the same way.
 
     Args:
         reference: how it should be.
         other: how it was.
+        streams: which outputs.
 
     Raises:
         Difference: naming the first difference.
@@ -191,10 +208,8 @@ def compare(reference: Output, other: Output) -> None:
         raise Difference(
             f"{other.ending()} where the native run {reference.ending()}; {other.last_words()}"
         )
-    for name, expected, actual in (
-        ("stdout", reference.stdout, other.stdout),
-        ("stderr", reference.stderr, other.stderr),
-    ):
+    for name in streams:
+        expected, actual = getattr(reference, name), getattr(other, name)
         offset = _first_difference(expected, actual)
         if offset is not None:
             raise Difference(
@@ -227,8 +242,13 @@ def _memory_file(name: str) -> int:
 
 
 @contextmanager
-def _no_input() -> Iterator[int]:
-    descriptor = _above_standard(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+def _input(path: Path) -> Iterator[int]:
+    try:
+        descriptor = _above_standard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise BenchError(
+            f"read: {path}", error.strerror or str(error), "give another file"
+        ) from error
     try:
         yield descriptor
     finally:

@@ -12,6 +12,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+#: Fewer are all on one side of the median too often.
+MEDIAN_LIMIT_SAMPLES = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -103,6 +106,30 @@ def paired_differences(native: Sequence[float], hrt: Sequence[float]) -> list[fl
             f"{len(native)} native samples cannot be paired with {len(hrt)} HRT samples"
         )
     return [theirs - ours for ours, theirs in zip(native, hrt, strict=True)]
+
+
+def median_limit(samples: Sequence[float]) -> float:
+    """What the median that the samples were drawn around is at most, with 95 % confidence.
+
+    It is one of the samples, by the binomial distribution (the sign test): nothing is supposed of
+    how the samples are spread.
+
+    Args:
+        samples: in any order and unit, at least ``MEDIAN_LIMIT_SAMPLES``, all finite.
+
+    Raises:
+        ValueError: there are too few, or one is not finite.
+    """
+    ordered = _ordered(samples)
+    count = len(ordered)
+    if count < MEDIAN_LIMIT_SAMPLES:
+        raise ValueError(f"{count} samples do not bound a median")
+    # The limit is wrong if all samples up to it lie below the median.
+    below, probability = count, 2.0**-count
+    while probability + math.comb(count, below - 1) * 2.0**-count <= 0.05:
+        below -= 1
+        probability += math.comb(count, below) * 2.0**-count
+    return ordered[below - 1]
 
 
 def geometric_mean(values: Sequence[float]) -> float:

@@ -128,7 +128,7 @@ def racket(
     program = library.find_racket(racket)
     executable = _core(core)
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("compiling", total=pairs * len(benchmarks))
 
         def on_pair(benchmark: library.Benchmark, done: int) -> None:
@@ -177,7 +177,7 @@ def base(runs: int, json_file: str | None, core: str | None) -> None:
     json_path = _json_path(json_file)
     executable = _core(core)
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         report = library.bench(executable, runs, library.find_cli(), _steps(progress, "starting"))
 
     _console(json_file).print(base_table(report))
@@ -205,7 +205,7 @@ def kernel(runs: int, json_file: str | None, core: str | None) -> None:
     json_path = _json_path(json_file)
     executable = _core(core)
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         report = library.bench(executable, runs, _steps(progress, "compiling"))
 
     _console(json_file).print(kernel_table(report))
@@ -233,7 +233,7 @@ def call(runs: int, json_file: str | None, core: str | None) -> None:
     json_path = _json_path(json_file)
     executable = _core(core)
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         report = library.bench(executable, runs, _steps(progress, "compiling"))
 
     _console(json_file).print(call_table(report))
@@ -268,7 +268,7 @@ def latency(runs: int, chart: str | None, json_file: str | None, core: str | Non
     chart_prefix = _chart_prefix(chart, "latency")
     executable = _core(core)
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         on_step = _steps(progress, "compiling")
         progress.refresh()
         report = library.bench(executable, runs, on_step)
@@ -302,7 +302,7 @@ def _core(given: str | None) -> Path:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Progress]:
+def progress_bar(disable: bool = False) -> Iterator[Progress]:
     """A progress bar on stderr that is drawn between runs only.
 
     A thread that redraws it would compete with what is being measured.
@@ -322,21 +322,22 @@ def _progress() -> Iterator[Progress]:
         console=console,
         auto_refresh=False,
         transient=True,
-        disable=not console.is_terminal,
+        disable=disable or not console.is_terminal,
     ) as progress:
         yield progress
 
 
 def _console(json_file: str | None) -> Console:
     """Where tables go: stdout, unless the JSON goes there."""
+    return console_for(stderr=json_file == "-")
+
+
+def console_for(stderr: bool) -> Console:
+    """A console for tables, of a width that suits it."""
     from rich.console import Console
 
-    console = Console(stderr=json_file == "-")
-    return (
-        console
-        if console.is_terminal
-        else Console(stderr=json_file == "-", width=_WIDTH_WITHOUT_TERMINAL)
-    )
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH_WITHOUT_TERMINAL)
 
 
 def _json_path(given: str | None) -> Path | None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "profile": "Show what a program asks Linux for, and what that costs.",
     "run": "Run a program as a hybrid runtime.",
     "strip": "Take out what a fat binary carries.",
+    "tune": "Find the overrides that make a program faster, by measuring.",
     "testbed": "Run programs at ring 0 on any machine, in an emulated one.",
 }
 

@@ -127,12 +127,17 @@ def override_config(overrides: tuple[str, ...], program: str) -> list[str]:
             click.echo(line, err=True)
         there = isinstance(error, NoCompiler)
         fail(EXIT_FAILURE if there else EXIT_USAGE, "the overrides cannot be used; see above")
+    return [f"override={seal_overrides(content)}"]
+
+
+def seal_overrides(content: bytes) -> int:
+    """A file in memory for the core, which inherits the descriptor. Raises OSError."""
     fd = os.memfd_create("multiverse-overrides", os.MFD_ALLOW_SEALING)
     with open(fd, "wb", closefd=False) as file:
         file.write(content)
     seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    return [f"override={fd}"]
+    return fd
 
 
 class RunCommand(click.Command):

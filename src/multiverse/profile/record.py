@@ -34,15 +34,24 @@ class Recording:
         return trace_json(self.data, ffi.sizeof("struct mv_profile"))
 
 
+def area(events: int) -> tuple[int, Any]:
+    """What the core writes a profile to: a descriptor for it to inherit, and the memory.
+
+    events: room for so many on the timeline. Raises OSError.
+    """
+    ffi = raw.interface()
+    fd, data = inheritable("multiverse-profile", raw.size_of(ffi, events))
+    raw.prepare(ffi, data, events, int(probe()["tsc_hz"]))
+    return fd, data
+
+
 def record(config: list[str], path: str, argv: list[str], events: int) -> Recording:
     """Run the program to its end.
 
     config: for the core; events: room for so many on the timeline. Raises OSError if the core
     cannot be started.
     """
-    ffi = raw.interface()
-    fd, data = inheritable("multiverse-profile", raw.size_of(ffi, events))
-    raw.prepare(ffi, data, events, int(probe()["tsc_hz"]))
+    fd, data = area(events)
     core = str(core_path())
     config = [*config, f"profile={fd}"]
     begin = time.monotonic()

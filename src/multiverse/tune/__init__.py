@@ -1,0 +1,1 @@
+"""Which installed sets of overrides make a program faster, found by measuring."""
