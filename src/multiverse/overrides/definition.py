@@ -427,7 +427,7 @@ def only_names_sets(path: Path) -> bool:
     """True if a file is well-formed, and has sets but no overrides of its own."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return bool(data.get("sets")) and not {"syscall", "function", "import"} & data.keys()
 
