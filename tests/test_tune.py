@@ -261,13 +261,13 @@ def test_a_run_that_differs_is_noticed(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_open() -> None:
-    before = os.listdir("/proc/self/fd")
+    before = set(os.listdir("/proc/self/fd"))
     with Program("/bin/true", ["true"], None, 60) as program:
         program.prepare()
         assert program.obstacle(("identity", "memory")) is None
         assert program.profile() is not None
     gc.collect()  # the profile's symbols have files
-    assert os.listdir("/proc/self/fd") == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.parametrize(
