@@ -120,6 +120,18 @@ def test_code_made_at_run_time(calls: Callable[..., str], named: bool) -> None:
     assert "call_jitted" in functions(profile, "getpgrp")
 
 
+def test_children_in_the_same_memory_end_when_they_end(
+    calls: Callable[..., str], guest: Callable[..., str]
+) -> None:
+    program = guest("vfork_exec")
+    profile, _ = profiled([program], "--follow")
+    (parent, *_), children = profile.processes, [g for g in profile.groups if g.pid != g.tid]
+    assert not children
+    vforked = [g for g in profile.groups if g.process == 0 and g.pid != parent.pid]
+    assert vforked
+    assert all(g.end < parent.end for g in vforked)
+
+
 def test_threads(calls: Callable[..., str]) -> None:
     profile, _ = profiled([calls(), "threads"])
     assert count(profile, "getuid") == 800

@@ -29,7 +29,8 @@ enum {
     SAMPLES_OF_SITE = 48,   // different ones that are kept
     BLOCKED_MIN_US = 20,    // in a shorter call nobody waits for long enough to be asked
     MAPS_FIRST_US = 4000,   // after which the mappings are noted; each next time after twice that,
-    MAPS_LAST_US = 1000000, // up to so much
+    MAPS_LAST_US = 1000000, // up to so much,
+    FINISH_PART = 16,       // and at the end, if so much of the process's time has passed since
 };
 // A stamp that is older is not of this request.
 static const uint64_t stamp_age_max = 1ULL << 36;
@@ -41,7 +42,9 @@ static struct {
     uint32_t process;    // index of the calling process; MV_PROFILE_PROCESSES: it has none
     uint32_t pid;        // its
     uint64_t us;         // TSC cycles a microsecond
-    uint64_t maps_at;    // TSC at which the mappings are noted next
+    uint64_t begin;      // TSC of its beginning
+    uint64_t noted_at;   // TSC at which the mappings were noted last
+    uint64_t maps_at;    // TSC at which they are noted next
     uint64_t maps_pause; // TSC cycles until the time after that
 } own = {.fd = -1, .maps_fd = -1, .process = MV_PROFILE_PROCESSES, .us = 1};
 
@@ -199,6 +202,7 @@ static void note_mappings(void)
     uint64_t now = rdtsc(), at = 0;
     if (own.maps_fd < 0 || own.process >= MV_PROFILE_PROCESSES)
         return;
+    WRITE_ONCE(own.noted_at, now);
     for (;;) {
         uint64_t index = __atomic_fetch_add(&ros_profile->chunks, 1, __ATOMIC_RELAXED);
         if (index >= MV_PROFILE_CHUNKS)
@@ -493,6 +497,7 @@ void ros_profile_process(void)
     uint64_t now = rdtsc();
     own.process = (uint32_t)MIN(index, (uint64_t)MV_PROFILE_PROCESSES);
     own.pid = (uint32_t)sys0(__NR_getpid);
+    own.begin = own.noted_at = now;
     own.maps_pause = MAPS_FIRST_US * own.us;
     own.maps_at = now + own.maps_pause;
     mv_fd_close(&own.maps_fd); // it shows the parent's
@@ -532,10 +537,13 @@ void ros_profile_finish(void)
 {
     if (!ros_profile)
         return;
-    note_mappings();
+    // It may only be a thread that ends, one of many.
+    uint64_t now = rdtsc();
+    if (now - READ_ONCE(own.noted_at) > (now - own.begin) / FINISH_PART)
+        note_mappings();
     // A child in the same memory, of vfork say, is not the process whose end this is.
     if (own.process < MV_PROFILE_PROCESSES && own.pid == (uint32_t)sys0(__NR_getpid))
-        WRITE_ONCE(ros_profile->process[own.process].end, rdtsc());
+        WRITE_ONCE(ros_profile->process[own.process].end, now);
 }
 
 int ros_profile_inherit(void)

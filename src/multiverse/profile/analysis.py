@@ -137,11 +137,12 @@ class Analysis:
         events: dict[tuple[int, int], list[Event]] = defaultdict(list)
         for event in self.raw.events:
             events[event.pid, event.tid].append(event)
-        ends = {p.index: p.end for p in self.raw.processes}
+        ends = {(p.index, p.pid): p.end for p in self.raw.processes}
         position = {p.index: i for i, p in enumerate(self.raw.processes)}
         found = []
         for g in self.raw.groups:
-            end = g.last if g.ended else max(ends.get(g.process, 0), g.last)
+            # A child in its parent's memory (vfork) does not end with the parent.
+            end = g.last if g.ended else max(ends.get((g.process, g.pid), 0), g.last)
             lane = self._lane([e for e in events[g.pid, g.tid] if g.begin <= e.begin <= end], names)
             found.append(
                 Group(

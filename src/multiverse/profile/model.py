@@ -206,7 +206,9 @@ def from_json(data: Any) -> Profile:
             names=[str(name) for name in data["names"]],
             dropped={str(k): int(v) for k, v in data["dropped"].items()},
         )
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except KeyError as error:
+        raise ValueError(f"not a profile: {error} is missing") from None
+    except (TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"not a profile: {error}") from None
 
 
