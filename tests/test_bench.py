@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiverse.bench import base, chart, machine, racket, report, runner, sources, stats
+from multiverse.bench import base, chart, machine, pairs, racket, report, runner, sources, stats
 from multiverse.bench.errors import BenchError, Difference
 from multiverse.cli.bench import bench as command
 
@@ -243,6 +243,59 @@ def test_interleaving_runs_everything_equally_and_changes_who_goes_first(
     assert calls[::count] == [number % count for number in range(rounds)]
 
 
+def test_variables_and_files_are_given_on(output: runner.Output) -> None:
+    descriptor = os.memfd_create("given", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, b"what is given")
+        words = shell(f"echo $MULTIVERSE_TEST; cat /proc/self/fd/{descriptor}; echo $HOME")
+        runner.run(words, output, 60, {"MULTIVERSE_TEST": "more"}, [descriptor])
+        assert output.stdout_bytes().decode() == f"more\nwhat is given{os.environ['HOME']}\n"
+        with runner.Output() as other:
+            runner.run(words, other, 60)
+            assert other.stdout_bytes().decode() == f"\n{os.environ['HOME']}\n"
+    finally:
+        os.close(descriptor)
+
+
+def test_ways_run_by_turns_until_they_differ(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def way(name: str, script: str = "echo same") -> pairs.Way:
+        return pairs.Way(shell(f"echo {name} >>{log}; {script}"))
+
+    rounds = []
+    runs = pairs.measure(
+        "it",
+        {
+            "native": way("n"),
+            "good": way("g"),
+            "bad": way("b", "echo other"),
+            # The third run of it, the rehearsal included, is another.
+            "late": way("l", f"[ $(grep -c l {log}) -lt 3 ] && echo same"),
+        },
+        3,
+        "advice",
+        rounds.append,
+        {"late": way("l"), "good": way("r")},
+    )
+    assert rounds == [1, 2, 3]
+    assert {name: len(timings) for name, timings in runs.timings.items()} == {
+        "native": 3, "good": 3, "bad": 0, "late": 1,
+    }  # fmt: skip
+    assert set(runs.differences) == {"bad", "late"}
+    assert "'other\\n' instead of 'same\\n'" in runs.differences["bad"]
+    assert log.read_text().split() == [*"nlr", *"ngbl", *"gln", *"ng"]
+
+
+def test_a_rehearsal_that_differs_counts() -> None:
+    ways = {"native": pairs.Way(shell("echo same")), "other": pairs.Way(shell("echo same"))}
+    wrong = {"other": pairs.Way(shell("exit 3"))}
+    runs = pairs.measure("it", ways, 2, "advice", rehearsals=wrong)
+    assert list(runs.differences) == ["other"]
+    assert len(runs.timings["native"]) == 1
+    assert runs.timings["other"] == []
+
+
 # ---- a whole run, with a core that runs everything natively ----
 
 FAKE_CORE = """#!/bin/sh
@@ -326,7 +379,7 @@ def check_racket_json(values: dict[str, Any]) -> None:
         }  # fmt: skip
         assert len(entry["native"]) == len(entry["hrt"]) == values["runs"]
         for sample in (*entry["native"], *entry["hrt"]):
-            assert set(sample) == {"wall", "user", "system"}
+            assert set(sample) == {"wall", "user", "system", "faults"}
         walls = [[sample["wall"] for sample in entry[side]] for side in ("native", "hrt")]
         assert entry["native_seconds"]["median"] == pytest.approx(statistics.median(walls[0]))
         assert entry["ratio"]["median"] == pytest.approx(

@@ -10,6 +10,8 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -142,6 +144,33 @@ def inheritable(name: str, size: int) -> tuple[int, mmap.mmap]:
     os.close(low)
     os.ftruncate(fd, size)
     return fd, mmap.mmap(fd, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """A file in memory that a core counts into: ``stats=`` of its configuration.
+
+    Attributes:
+        descriptor: what the core has to inherit.
+        data: the file's contents.
+    """
+
+    descriptor: int
+    data: mmap.mmap
+
+    def read(self) -> dict[str, Any]:
+        """What was counted; see read_stats. Raises ValueError if nothing was."""
+        return read_stats(self.data)
+
+
+@contextlib.contextmanager
+def counters() -> Iterator[Counters]:
+    """A file for a core's counters. Raises OSError."""
+    fd, data = inheritable("multiverse-stats", _interface().sizeof("struct mv_stats"))
+    try:
+        yield Counters(fd, data)
+    finally:
+        os.close(fd)
 
 
 def end_as(status: int) -> NoReturn:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from multiverse.bench import machine, sources
 from multiverse.bench.errors import BenchError, Difference
+from multiverse.bench.pairs import Way
 from multiverse.bench.runner import Output, prepare, run
 
 _RUN_TIMEOUT_S = 120.0
@@ -65,28 +66,28 @@ def as_hrt(core: Path, command: Sequence[str], config: str = "") -> list[str]:
     return [str(core), words, command[0], *command]
 
 
-def printed(command: Sequence[str]) -> str:
+def printed(way: Way | Sequence[str]) -> str:
     """What a run that has to succeed wrote to stdout."""
     with Output() as output:
-        _run_well(command, output)
+        _run_well(way, output)
         return output.stdout_bytes().decode(errors="replace")
 
 
-def reported(command: Sequence[str]) -> float:
+def reported(way: Way | Sequence[str]) -> float:
     """The figure that a measuring program prints, in the program's own unit."""
-    words = printed(command).split()
+    words = printed(way).split()
     try:
         _name, value = words
         figure = float(value)
     except ValueError as error:
-        raise unreadable(command, " ".join(words)) from error
+        raise unreadable(_way(way).command, " ".join(words)) from error
     return figure
 
 
-def wall(command: Sequence[str]) -> float:
+def wall(way: Way | Sequence[str]) -> float:
     """Wall-clock seconds of a run that has to succeed."""
     with Output() as output:
-        return _run_well(command, output)
+        return _run_well(way, output)
 
 
 def unreadable(command: Sequence[str], text: str) -> BenchError:
@@ -95,10 +96,15 @@ def unreadable(command: Sequence[str], text: str) -> BenchError:
     return BenchError(f"read the figure: {_shown(command)}", f"it printed {shortened!r}", _ADVICE)
 
 
-def _run_well(command: Sequence[str], output: Output) -> float:
-    what = f"run: {_shown(command)}"
+def _way(way: Way | Sequence[str]) -> Way:
+    return way if isinstance(way, Way) else Way(way)
+
+
+def _run_well(way: Way | Sequence[str], output: Output) -> float:
+    way = _way(way)
+    what = f"run: {_shown(way.command)}"
     try:
-        timing = run(command, output, _RUN_TIMEOUT_S)
+        timing = run(way.command, output, _RUN_TIMEOUT_S, way.environment, way.descriptors)
     except Difference as error:
         raise BenchError(what, f"it {error}", _ADVICE) from error
     if output.status:

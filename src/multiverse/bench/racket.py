@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from multiverse.bench import machine, sources
-from multiverse.bench.errors import BenchError, Difference
-from multiverse.bench.runner import Output, Timing, compare, interleave, prepare, run
+from multiverse.bench import machine, pairs, sources
+from multiverse.bench.errors import BenchError
+from multiverse.bench.pairs import NATIVE, Way
+from multiverse.bench.runner import Output, Timing, prepare, run
 from multiverse.bench.stats import Summary, geometric_mean, paired_ratios, summarize
 
 FORMAT = "multiverse-bench-racket-1"
@@ -23,9 +24,7 @@ DEFAULT_RUNS = 10
 SHORT_RUNS = 3
 
 _COMPILE_TIMEOUT_S = 300.0
-_FIRST_RUN_TIMEOUT_S = 600.0
-_LONGEST_RUN_AT_LEAST_S = 120.0
-_LONGEST_RUN_TIMES_NATIVE = 50.0
+_VERSION_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +200,12 @@ def version(racket: Path) -> str:
         BenchError: it cannot be run.
     """
     with Output() as output:
-        run([str(racket), "--version"], output, _FIRST_RUN_TIMEOUT_S)
+        run([str(racket), "--version"], output, _VERSION_TIMEOUT_S)
         if output.status:
             raise BenchError(
                 f"ask for the version: {racket}",
                 f"{output.ending()}; {output.last_words()}",
-                _ADVICE_RACKET,
+                ADVICE,
             )
         return (
             output.stdout_bytes()
@@ -217,7 +216,7 @@ def version(racket: Path) -> str:
         )
 
 
-_ADVICE_RACKET = "see that `racket` and `raco make` work, or name another Racket with --racket"
+ADVICE = "see that `racket` and `raco make` work, or name another Racket with --racket"
 
 
 @contextmanager
@@ -243,7 +242,7 @@ def compiled(racket: Path, names: Sequence[str]) -> Iterator[Path]:
         what = f"compile the benchmarks: {racket}"
         # `raco` itself need not be there: it is a program in Racket's library.
         command = [str(racket), "-l-", "raco", "make", *files]
-        prepare(command, directory, _COMPILE_TIMEOUT_S, what, _ADVICE_RACKET)
+        prepare(command, directory, _COMPILE_TIMEOUT_S, what, ADVICE)
         yield directory
 
 
@@ -256,9 +255,6 @@ def measure(
 ) -> None:
     """Run one benchmark in pairs, until the first run that does not do as natively.
 
-    One native run comes first. It is not among the samples: it brings the files into the page cache
-    and says what the output has to be.
-
     Args:
         native: the command.
         hrt: the same command as an HRT.
@@ -269,39 +265,12 @@ def measure(
     Raises:
         BenchError: the program fails natively, or a command cannot be started.
     """
-    what = f"run natively: {result.name} {result.size}"
-    with Output() as reference:
-        try:
-            first = run(native, reference, _FIRST_RUN_TIMEOUT_S)
-        except Difference as error:
-            raise BenchError(what, str(error), _ADVICE_RACKET) from error
-        if reference.status:
-            raise BenchError(
-                what, f"it {reference.ending()}; {reference.last_words()}", _ADVICE_RACKET
-            )
-        timeout = max(_LONGEST_RUN_AT_LEAST_S, _LONGEST_RUN_TIMES_NATIVE * first.wall)
-
-        def checked(command: Sequence[str]) -> Timing:
-            with Output() as output:
-                timing = run(command, output, timeout)
-                compare(reference, output)
-                return timing
-
-        def natively() -> Timing:
-            try:
-                return checked(native)
-            except Difference as error:
-                raise BenchError(
-                    what, f"not every native run is the same: {error}", _ADVICE_RACKET
-                ) from error
-
-        try:
-            for native_timing, hrt_timing in interleave((natively, lambda: checked(hrt)), runs):
-                result.native.append(native_timing)
-                result.hrt.append(hrt_timing)
-                on_pair(len(result.hrt))
-        except Difference as error:
-            result.difference = str(error)
+    what = f"{result.name} {result.size}"
+    ways = {NATIVE: Way(native), "hrt": Way(hrt)}
+    measured = pairs.measure(what, ways, runs, ADVICE, on_pair)
+    result.hrt = measured.timings["hrt"]
+    result.native = measured.timings[NATIVE][: len(result.hrt)]
+    result.difference = measured.differences.get("hrt")
 
 
 def bench(

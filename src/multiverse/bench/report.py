@@ -89,6 +89,12 @@ def call_table(report: base.Report) -> RenderableType:
     return _figures(report, title)
 
 
+def mpi_table(report: base.Report) -> RenderableType:
+    """An MPI program."""
+    title = f"HPC Challenge, each rank an HRT: medians of {report.runs} runs; ratio is HRT/native"
+    return _figures(report, title)
+
+
 def base_table(report: base.Report) -> RenderableType:
     """The table of the base figures."""
     return _figures(report, f"Base figures: medians of {report.runs} runs; ratio is HRT/native")

@@ -8,6 +8,7 @@ Nothing of ours runs while a command is being measured.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import select
 import signal
@@ -35,11 +36,18 @@ class Timing:
         wall: seconds from just before the command was started until it had ended.
         user: seconds of processor time in the program, or in the guest.
         system: seconds of processor time in the kernel on the program's behalf.
+        faults: page faults that Linux handled without reading a file (minor ones).
     """
 
     wall: float
     user: float
     system: float
+    faults: int = 0
+
+    @property
+    def processor(self) -> float:
+        """Seconds of processor time."""
+        return self.user + self.system
 
 
 class Output:
@@ -80,6 +88,13 @@ class Output:
     def stdout_bytes(self) -> bytes:
         """All of stdout; for programs that write little."""
         return b"".join(_chunks(self.stdout))
+
+    def stdout_digest(self) -> str:
+        """The SHA-256 of stdout, in hexadecimal digits."""
+        digest = hashlib.sha256()
+        for chunk in _chunks(self.stdout):
+            digest.update(chunk)
+        return digest.hexdigest()
 
     def last_words(self) -> str:
         """The last line on stderr, or a remark that there is none, for error messages."""
@@ -188,7 +203,7 @@ def run(
     if not ended:
         raise Difference(f"did not end within {timeout:.0f} s and was killed")
     output.status = os.waitstatus_to_exitcode(wait_status)
-    return Timing(wall=elapsed / 1e9, user=usage.ru_utime, system=usage.ru_stime)
+    return Timing(elapsed / 1e9, usage.ru_utime, usage.ru_stime, usage.ru_minflt)
 
 
 def compare(

@@ -14,7 +14,13 @@ import click
 
 from multiverse.bench.errors import BenchError
 from multiverse.bench.latency import DEFAULT_RUNS as LATENCY_RUNS
+from multiverse.bench.mpi import DEFAULT_RANKS as MPI_RANKS
+from multiverse.bench.mpi import DEFAULT_RUNS as MPI_RUNS
+from multiverse.bench.mpi import DEFAULT_SIZE as MPI_SIZE
+from multiverse.bench.programs import DEFAULT_RUNS as FIGURE3_RUNS
+from multiverse.bench.programs import QUICK_RUNS as FIGURE3_QUICK_RUNS
 from multiverse.bench.racket import BENCHMARKS, DEFAULT_RUNS, SHORT_RUNS
+from multiverse.cli import bench_figure3 as figure3_cli
 from multiverse.cli.ending import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, terminable
 from multiverse.core import EXIT_FAILURE
 
@@ -30,7 +36,7 @@ EXIT_DIFFERENT = 1
 
 # A table that is written into a file or a pipe is not cut to the width of a terminal that is not
 # there.
-_WIDTH_WITHOUT_TERMINAL = 120
+_WIDTH_WITHOUT_TERMINAL = 140
 
 
 @click.group()
@@ -155,6 +161,147 @@ def racket(
             )
     if not report.identical():
         sys.exit(EXIT_DIFFERENT)
+
+
+@bench.command()
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    help=f"Rounds of every program.  [default: {FIGURE3_RUNS}; with --quick {FIGURE3_QUICK_RUNS}]",
+)
+@click.option("--quick", is_flag=True, help="Small sizes: not for quoting.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="WHAT",
+    callback=figure3_cli.check_only,
+    help="Run only this: racket, python, churn, figures (single calls and start-up), or one program"
+    " as python:fasta; may be repeated.",
+)
+@click.option(
+    "--override",
+    "overrides",
+    multiple=True,
+    metavar="FILE|NAME",
+    help="A set for the column with overrides; may be repeated.  [default: all installed ones]",
+)
+@click.option(
+    "--virtual",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Also run in a plain Linux guest under QEMU. auto: where KVM is hardware; on: also in the"
+    " emulator, at the quick sizes.",
+)
+@click.option("--html", metavar="FILE", callback=figure3_cli.output_file, help="Write a page.")
+@click.option(
+    "--markdown", metavar="FILE", callback=figure3_cli.output_file, help="The same as Markdown."
+)
+@click.option(
+    "--from", "from_file", metavar="FILE", help="Measure nothing: show what --json wrote to FILE."
+)
+@click.option("--racket", metavar="PATH", help="The racket to run.  [default: the one on PATH]")
+@click.option(
+    "--python", metavar="PATH", help="The CPython to run.  [default: the one multiverse runs on]"
+)
+@_common
+def figure3(
+    runs: int | None,
+    quick: bool,
+    only: tuple[str, ...],
+    overrides: tuple[str, ...],
+    virtual: str,
+    html: Path | None,
+    markdown: Path | None,
+    from_file: str | None,
+    racket: str | None,
+    python: str | None,
+    json_file: str | None,
+    core: str | None,
+) -> None:
+    """The paper's Figure 3, whole: native, virtual, Multiverse, Multiverse with overrides.
+
+    Racket's seven programs, the same in CPython, and two that make large objects; by turns, and
+    compared byte for byte. Beside the times: native Linux with huge pages forced, processor time,
+    and what is asked of Linux. Exit status as for `bench racket`.
+    """
+    from multiverse.bench.figure3_tables import figure3_tables
+
+    json_path = _json_path(json_file)
+    if from_file is not None:
+        report = figure3_cli.read(from_file)
+    else:
+        from multiverse.bench import figure3 as library
+        from multiverse.bench import programs
+        from multiverse.overrides.sets import names
+
+        chosen = figure3_cli.chosen(only)
+        with_figures = not only or figure3_cli.FIGURES in only
+        given = {programs.RACKET: racket, programs.PYTHON: python}
+        used = [
+            name
+            for name in given
+            if with_figures or any(program.runtime == name for program in chosen)
+        ]
+        runtimes = {name: programs.find(name, given[name]) for name in used}
+        rounds = runs or (FIGURE3_QUICK_RUNS if quick else FIGURE3_RUNS)
+        sets = overrides or names()
+        executable = _core(core)
+        with _progress() as progress:
+            report = library.bench(
+                executable,
+                runtimes,
+                chosen,
+                sets,
+                rounds,
+                quick,
+                with_figures,
+                virtual,
+                _steps(progress, "preparing"),
+            )
+
+    _console(json_file).print(figure3_tables(report))
+    _write_json(json_path, json_file, report.to_json())
+    figure3_cli.write_pages(report, html, markdown)
+    figure3_cli.end(report, EXIT_DIFFERENT)
+
+
+@bench.command()
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=MPI_RUNS, show_default=True, help="Rounds."
+)
+@click.option(
+    "--ranks",
+    type=click.IntRange(min=2),
+    default=MPI_RANKS,
+    show_default=True,
+    help="Processes of the program.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=100),
+    default=MPI_SIZE,
+    show_default=True,
+    help="Rows of the linear system; the other sizes follow from it.",
+)
+@_common
+def mpi(runs: int, ranks: int, size: int, json_file: str | None, core: str | None) -> None:
+    """An unmodified MPI program, the HPC Challenge, with each rank an HRT.
+
+    It is `mpirun hpcc` beside `mpirun multiverse-core hpcc`, by turns, on this machine. Needs Open
+    MPI and Debian's hpcc.
+    """
+    from multiverse.bench import mpi as library
+    from multiverse.bench.report import mpi_table
+
+    json_path = _json_path(json_file)
+    executable = _core(core)
+
+    with _progress() as progress:
+        report = library.bench(executable, runs, ranks, size, _steps(progress, "first run"))
+
+    _console(json_file).print(mpi_table(report))
+    _write_json(json_path, json_file, report.to_json())
 
 
 @bench.command()

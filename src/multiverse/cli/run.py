@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import stat
@@ -117,7 +116,7 @@ def debugger_config(where: str, program: str) -> list[str]:
 
 def override_config(overrides: tuple[str, ...], program: str) -> list[str]:
     """Build the overrides for a program; what the core has to know of them."""
-    from multiverse.overrides import blob
+    from multiverse.overrides import blob, sealed
     from multiverse.overrides.errors import Mistakes, NoCompiler, Unusable
 
     try:
@@ -127,17 +126,7 @@ def override_config(overrides: tuple[str, ...], program: str) -> list[str]:
             click.echo(line, err=True)
         there = isinstance(error, NoCompiler)
         fail(EXIT_FAILURE if there else EXIT_USAGE, "the overrides cannot be used; see above")
-    return [f"override={seal_overrides(content)}"]
-
-
-def seal_overrides(content: bytes) -> int:
-    """A file in memory for the core, which inherits the descriptor. Raises OSError."""
-    fd = os.memfd_create("multiverse-overrides", os.MFD_ALLOW_SEALING)
-    with open(fd, "wb", closefd=False) as file:
-        file.write(content)
-    seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    return fd
+    return [f"override={sealed(content)}"]
 
 
 class RunCommand(click.Command):

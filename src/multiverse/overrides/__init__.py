@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,19 @@ def blob(
     from multiverse.overrides.plan import make_blob
 
     return make_blob(paths_or_names, program, warn)
+
+
+def sealed(content: bytes) -> int:
+    """A file in memory with a blob in it, for the core, which inherits the descriptor.
+
+    Raises OSError.
+    """
+    fd = os.memfd_create("multiverse-overrides", os.MFD_ALLOW_SEALING)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(content)
+    seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
 
 
 def sets() -> list[Set]:

@@ -50,6 +50,8 @@ class Machine:
         cpus: processors.
         memory: as QEMU takes it, such as "2G".
         writable: directories that the command may change; all others only seem to change.
+        plain: a Linux guest and nothing more: no SVM, no KVM in it.
+        kvm: this machine's KVM executes it, on a processor like this machine's; only if plain.
     """
 
     cpu: str = "EPYC"
@@ -57,6 +59,8 @@ class Machine:
     cpus: int = 2
     memory: str = "2G"
     writable: tuple[Path, ...] = ()
+    plain: bool = False
+    kvm: bool = False
 
 
 def kernels(root: Path = Path("/")) -> list[Path]:
@@ -92,17 +96,27 @@ def find_tools() -> Tools:
 
 def command_line(tools: Tools, machine: Machine) -> list[str]:
     """The command that boots the machine, without what it shall run."""
-    features = ["+svm", "+npt", f"phys-bits={machine.phys_bits}"]
+    features = [f"phys-bits={machine.phys_bits}"]
+    if not machine.plain:
+        features = ["+svm", "+npt", *features]
     if machine.cpu.startswith("EPYC"):
         features += [f"-{name}" for name in NOT_EMULATED]
     # --disable-kvm: the host's may have no SVM to offer; --disable-microvm: that has no PCI.
     # thread=single: the emulator's processors take turns. When they run at once QEMU (7.2 and 10.0)
     # now and then executes patched code as it was, and takes host state for a guest's.
+    processor = (
+        ["--qemu-opts=-cpu host"]
+        if machine.kvm
+        else [
+            "--disable-kvm",
+            f"--qemu-opts=-accel tcg,thread=single -cpu {','.join([machine.cpu, *features])}",
+        ]
+    )
     return [
-        *(str(tools.vng), "--run", str(tools.kernel), "--disable-kvm", "--disable-microvm"),
+        *(str(tools.vng), "--run", str(tools.kernel), "--disable-microvm"),
         *("--cpus", str(machine.cpus), "--memory", machine.memory, "--cwd", os.getcwd()),
         *(f"--rwdir={directory.resolve()}" for directory in machine.writable),
-        f"--qemu-opts=-accel tcg,thread=single -cpu {','.join([machine.cpu, *features])}",
+        *processor,
     ]
 
 
@@ -153,7 +167,11 @@ def _in_machine(
     tools = find_tools()
     with tempfile.TemporaryDirectory(prefix="multiverse-testbed-") as directory:
         status = Path(directory, "status")
-        load = f"/sbin/modprobe {MODULE} || {{ echo {NO_MODULE} >{status}; exit 1; }}"
+        load = (
+            ":"
+            if machine.plain
+            else f"/sbin/modprobe {MODULE} || {{ echo {NO_MODULE} >{status}; exit 1; }}"
+        )
         # virtme-ng makes them names of devices.
         names = enumerate(("stdin", "stdout", "stderr"))
         links = "; ".join(f"ln -sfn /proc/self/fd/{fd} /dev/{name}" for fd, name in names)

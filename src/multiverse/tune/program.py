@@ -11,9 +11,9 @@ from pathlib import Path
 from multiverse.bench.errors import BenchError, Difference
 from multiverse.bench.machine import CORE_CONFIG
 from multiverse.bench.runner import Output, compare, run
-from multiverse.cli.run import crash_config, program_environment, seal_overrides
+from multiverse.cli.run import crash_config, program_environment
 from multiverse.core import core_path
-from multiverse.overrides import blob
+from multiverse.overrides import blob, sealed
 from multiverse.overrides.errors import Mistakes, NoCompiler, Unusable
 from multiverse.profile.model import Profile
 from multiverse.profile.record import Recording, area
@@ -109,7 +109,7 @@ class Program:
             raise
         except (Mistakes, Unusable) as error:
             return f"cannot be used: {str(error).splitlines()[0]}"
-        self.overrides[sets] = fd = seal_overrides(content)
+        self.overrides[sets] = fd = sealed(content)
         self.files.callback(os.close, fd)
         os.set_inheritable(fd, False)  # but for the run that it is for
         return None
