@@ -558,6 +558,38 @@ def test_programs_run_natively_and_in_the_guest(
     assert tmp_path in machine.writable
 
 
+def test_a_guest_that_cannot_be_is_an_error_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_tools() -> boot.Tools:
+        raise boot.TestbedError("virtme-ng: not found; pip install virtme-ng")
+
+    monkeypatch.setattr(boot, "find_tools", find_tools)
+    core = counting_core(tmp_path)
+    result = invoke("figure3", "--only=python", "--virtual=on", f"--core={core}")
+    assert result.exit_code == 125
+    assert "pip install virtme-ng; or leave it out with --virtual off" in error_line(result)
+
+
+@needs_cc
+def test_a_guest_that_does_not_boot_leaves_the_rest(
+    tmp_path: Path, tiny: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: list[str], machine: boot.Machine) -> int:
+        raise boot.TestbedError("/kernel: does not boot")
+
+    monkeypatch.setattr(boot, "run", run)
+    monkeypatch.setattr(boot, "find_tools", lambda: None)
+    monkeypatch.setattr("multiverse.overrides.sets.names", list)
+    result = invoke(
+        "figure3", "--only=python:fannkuch", "--quick", "--virtual=on",
+        f"--core={counting_core(tmp_path)}",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert "/kernel: does not boot" in result.stdout
+    assert "virtual: not measured" in result.stdout
+
+
 def test_a_guest_that_does_not_boot_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,7 +151,7 @@ class Counters:
     """A file in memory that a core counts into: ``stats=`` of its configuration.
 
     Attributes:
-        descriptor: what the core has to inherit.
+        descriptor: what the core has to inherit; closed on exec unless that is changed.
         data: the file's contents.
     """
 
@@ -167,6 +167,7 @@ class Counters:
 def counters() -> Iterator[Counters]:
     """A file for a core's counters. Raises OSError."""
     fd, data = inheritable("multiverse-stats", _interface().sizeof("struct mv_stats"))
+    os.set_inheritable(fd, False)
     try:
         yield Counters(fd, data)
     finally:

@@ -59,6 +59,8 @@ class _Ways:
                 what = f"build the overrides: {', '.join(self.sets)}"
                 raise BenchError(what, str(error), "see `multiverse override check`") from error
             self.descriptors.callback(os.close, fd)
+            # Only by the ways that are told of it.
+            os.set_inheritable(fd, False)
             self.blobs[program] = fd
         return self.blobs[program]
 
@@ -120,6 +122,8 @@ def bench(
         facts["versions"][name] = runtime.version
     emulated = probed.get("kind") != "hardware"
     with_virtual = virtually == "on" or virtually == "auto" and not emulated
+    if virtually == "on":
+        virtual.check()
     used = [name for name in runtimes if any(program.runtime == name for program in chosen)]
     steps = (len(chosen) + (len(_MICRO) + len(runtimes) if with_figures else 0)) * runs
     report = Report(facts, runs, quick, list(sets), [], [], [HUGE_PAGES])
@@ -139,6 +143,15 @@ def bench(
         def step(title: str, round_number: int) -> None:
             on_step(title, done + round_number, steps)
 
+        if with_figures:
+            for figure, take in _figures(ways, runtimes, built):
+                step(figure.title, 0)
+                for round_number, samples in enumerate(interleave(take, runs), 1):
+                    for way, sample in zip(figure.samples, samples, strict=True):
+                        figure.samples[way].append(sample)
+                    step(figure.title, round_number)
+                report.figures.append(figure)
+                done += runs
         commands = []
         for program in chosen:
             title = f"{program.runtime} {program.source}"
@@ -151,21 +164,17 @@ def bench(
             virtual_size = program.quick_size if emulated else size
             commands.append(programs.command(runtime, directory, program, virtual_size))
             done += runs
-        if with_figures:
-            for figure, take in _figures(ways, runtimes, built):
-                step(figure.title, 0)
-                for round_number, samples in enumerate(interleave(take, runs), 1):
-                    for way, sample in zip(figure.samples, samples, strict=True):
-                        figure.samples[way].append(sample)
-                    step(figure.title, round_number)
-                report.figures.append(figure)
-                done += runs
         if with_virtual:
             on_step("virtual machine", steps, steps)
-            measured = virtual.measure(commands, list(ready.values()), runs, emulated)
-            for row, one in zip(report.rows, measured, strict=True):
-                row.virtual = one
-    report.remarks += _remarks(report, emulated, with_virtual)
+            try:
+                measured = virtual.measure(commands, list(ready.values()), runs, emulated)
+            except BenchError as error:
+                # All the rest has been measured.
+                report.remarks.append(str(error))
+            else:
+                for row, one in zip(report.rows, measured, strict=True):
+                    row.virtual = one
+    report.remarks += _remarks(report, emulated)
     return report
 
 
@@ -217,7 +226,7 @@ def _figures(
         yield Figure(f"start_{name}", title, samples), [partial(start, w) for w in found.values()]
 
 
-def _remarks(report: Report, emulated: bool, with_virtual: bool) -> list[str]:
+def _remarks(report: Report, emulated: bool) -> list[str]:
     found = []
     without = []
     for row in report.rows:
@@ -229,7 +238,7 @@ def _remarks(report: Report, emulated: bool, with_virtual: bool) -> list[str]:
             "huge pages had no effect (fewer than a tenth of the page faults spared) on: "
             + ", ".join(without)
         )
-    if not with_virtual:
+    if not any(row.virtual for row in report.rows):
         found.append("virtual: not measured (--virtual on)")
     elif emulated:
         found.append(

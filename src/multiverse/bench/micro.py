@@ -84,10 +84,10 @@ def reported(way: Way | Sequence[str]) -> float:
     return figure
 
 
-def wall(way: Way | Sequence[str]) -> float:
-    """Wall-clock seconds of a run that has to succeed."""
+def wall(way: Way | Sequence[str], timeout: float = _RUN_TIMEOUT_S) -> float:
+    """Wall-clock seconds of a run that has to succeed, and to end within ``timeout`` seconds."""
     with Output() as output:
-        return _run_well(way, output)
+        return _run_well(way, output, timeout)
 
 
 def unreadable(command: Sequence[str], text: str) -> BenchError:
@@ -100,11 +100,11 @@ def _way(way: Way | Sequence[str]) -> Way:
     return way if isinstance(way, Way) else Way(way)
 
 
-def _run_well(way: Way | Sequence[str], output: Output) -> float:
+def _run_well(way: Way | Sequence[str], output: Output, timeout: float = _RUN_TIMEOUT_S) -> float:
     way = _way(way)
     what = f"run: {_shown(way.command)}"
     try:
-        timing = run(way.command, output, _RUN_TIMEOUT_S, way.environment, way.descriptors)
+        timing = run(way.command, output, timeout, way.environment, way.descriptors)
     except Difference as error:
         raise BenchError(what, f"it {error}", _ADVICE) from error
     if output.status:

@@ -23,6 +23,8 @@ DEFAULT_RANKS = 2
 #: Rows of the linear system; all other sizes follow from it.
 DEFAULT_SIZE = 2000
 
+_TIMEOUT_S = 1800.0
+
 _PROGRAM = "hpcc"
 _INPUT, _OUTPUT = "hpccinf.txt", "hpccoutf.txt"
 
@@ -114,7 +116,7 @@ def _take(command: Sequence[str], directory: Path) -> tuple[float, dict[str, str
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
     }
-    seconds = micro.wall(Way(command, environment))
+    seconds = micro.wall(Way(command, environment), _TIMEOUT_S)
     try:
         text = output.read_text(errors="replace")
     except OSError as error:

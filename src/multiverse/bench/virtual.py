@@ -62,6 +62,21 @@ class Virtual:
         return cls(**{**values, **sides})
 
 
+_ADVICE = "or leave it out with --virtual off"
+
+
+def check() -> None:
+    """See that a guest can be booted.
+
+    Raises:
+        BenchError: something is missing.
+    """
+    try:
+        boot.find_tools()
+    except boot.TestbedError as error:
+        raise BenchError("find a virtual machine", str(error), _ADVICE) from error
+
+
 def measure(
     commands: Sequence[Sequence[str]], directories: Sequence[Path], runs: int, emulated: bool
 ) -> list[Virtual]:
@@ -89,7 +104,7 @@ def measure(
         try:
             status = boot.run(inside, guest)
         except boot.TestbedError as error:
-            raise BenchError(what, str(error), "or leave it out with --virtual off") from error
+            raise BenchError(what, str(error), _ADVICE) from error
         if status:
             raise BenchError(what, f"the guest ended with {status}", "try --virtual off")
         results = json.loads((directory / _RESULTS).read_text())
