@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,11 +13,11 @@ from pathlib import Path
 import pytest
 from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
 
-GUESTS = ("answers", "barrier", "crowd", "heap", "leaves", "mappings", "numbers")
+GUESTS = ("answers", "barrier", "crowd", "heap", "leaves", "mappings", "numbers", "offsets")
 # With room for a jump, and names that can be found.
 FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
 PROBE = Path(__file__).with_name("overrides") / "probe.toml"
-SETS = ("identity", "memory")
+SETS = ("files", "identity", "memory")
 ANSWERS = """\
 parent 1
 parent is another 1
@@ -105,6 +106,23 @@ def test_barriers_of_a_program_that_leaves(
     """Linux is told what is forbidden before the program goes on natively."""
     done = hrt([programs["barrier"], "4", "leave"], overrides=["gc"])
     assert done.stdout.startswith(b"right, "), done
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3", "4", "5", "6"])
+def test_offsets(seed: str, programs: dict[str, str], same: Callable[..., Outcome]) -> None:
+    assert same([programs["offsets"], seed], overrides=["files"]).stdout == b"right\n"
+
+
+def test_offsets_are_kept(programs: dict[str, str], tmp_path: Path) -> None:
+    """Of a hundred moves Linux sees the first."""
+    file = tmp_path / "stats.json"
+    counts = []
+    for options in ((), ("--override=files",)):
+        command = [f"--stats={file}", *options, "--", programs["offsets"], "only"]
+        done = multiverse("run", "--require-hrt", *command)
+        assert done.returncode == 0, done.stderr
+        counts.append(json.loads(file.read_text())["syscalls"]["lseek"])
+    assert counts[0] >= 100 and counts[1] == 1, counts
 
 
 def test_all_sets_together(programs: dict[str, str], same: Callable[..., Outcome]) -> None:

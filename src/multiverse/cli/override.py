@@ -184,6 +184,7 @@ _CALL_RESULTS = {
     "value": "the function's: a value or a negative errno",
     "error": "the negative of the function's, which is a positive error number or 0",
     "none": "0",
+    "linux": "Linux's, after the function",
 }
 _FUNCTION_RESULTS = {
     "value": "the function's",

@@ -32,7 +32,10 @@ KEYS: dict[str, dict[str, type]] = {
     "import": {"legacy": str, "library": str},
 }  # fmt: skip
 REQUIRED = {"syscall": ("name", "call"), "function": ("legacy", "call"), "import": ("legacy",)}
-RESULTS = {"syscall": ("value", "error", "none"), "function": ("value", "errno", "error", "none")}
+RESULTS = {
+    "syscall": ("value", "error", "none", "linux"),
+    "function": ("value", "errno", "error", "none"),
+}
 #: Characters that a preprocessor would not take for part of a name.
 NOT_IN_NAMES = re.compile(r'["\\\x00-\x1f]')
 NAMES = {str: "a string", list: "an array", dict: "a table", bool: "true or false"}
@@ -337,8 +340,9 @@ class _Reader:
             hint = similar(name, calls.NUMBERS) or "; see syscalls(2)"
             self.wrong(place, f"Linux has no system call {name} on x86-64{hint}")
             return
-        if name in calls.NOT_ANSWERABLE:
-            self.wrong(place, f"{name} changes what executes; no function can answer it")
+        if name in calls.NOT_ANSWERABLE and entry.get("result") != "linux":
+            hint = 'result = "linux" has one called before it'
+            self.wrong(place, f"{name} changes what executes; no function can answer it; {hint}")
             return
         if "legacy" in entry:
             place = self.lines.place("syscall", index, "legacy")

@@ -67,6 +67,8 @@ def can_fall_back(result: CType) -> bool:
 
 
 def falls_back(override: Override, called: Called) -> bool:
+    if override.result == "linux":
+        return False
     if isinstance(override, Function) and override.new:
         return False
     return can_fall_back(called.result) if override.fallback is None else override.fallback
@@ -96,7 +98,7 @@ def _result_mismatch(override: Override, called: Called) -> str | None:
     name, mapping = override.prototype.name, override.result
     if result.kind == "structure":
         return "a structure cannot be a result here"
-    if mapping == "none" or (mapping == "value" and legacy.kind == "void"):
+    if mapping in ("none", "linux") or (mapping == "value" and legacy.kind == "void"):
         return None
     if result.kind == "void":
         return f'the function returns nothing, {name} does; add result = "none" to return 0'
@@ -191,6 +193,8 @@ def _syscall(out: Wrappers, override: Syscall, called: Called) -> None:
     out.add(f"bool {symbol}(struct ak_call *call)", "{")
     texts = [override.call, override.when]
     used = {name for text in texts if text for name in text.names}
+    if override.result == "linux":
+        out.add("    (void)call;")
     for i, parameter in enumerate(override.prototype.parameters):
         if parameter.name in used:
             value = f"({parameter.cast})call->arg[{i}]"
@@ -201,6 +205,9 @@ def _syscall(out: Wrappers, override: Syscall, called: Called) -> None:
         out.add(f"    if (!({override.when.text}))", place=override.when_place)
         out.add("        return false;")
     _call(out, override, called)
+    if override.result == "linux":
+        out.add("    return false;", "}")
+        return
     if falls_back(override, called):
         out.add(f"    if ({_as_integer(called)} == AK_FALLBACK)", "        return false;")
     values = {
@@ -218,7 +225,7 @@ def _call(out: Wrappers, override: Override, called: Called) -> None:
     """The call itself, with its result in `result` if that is needed."""
     text = override.call.text
     needed = called.result.kind != "void" and (
-        override.result != "none" or falls_back(override, called)
+        override.result not in ("none", "linux") or falls_back(override, called)
     )
     if isinstance(override, Function) and override.prototype.result.kind == "void":
         needed = falls_back(override, called)
