@@ -247,7 +247,7 @@ def figure3(
         rounds = runs or (FIGURE3_QUICK_RUNS if quick else FIGURE3_RUNS)
         sets = overrides or names()
         executable = _core(core)
-        with _progress() as progress:
+        with progress_bar() as progress:
             report = library.bench(
                 executable,
                 runtimes,
@@ -297,7 +297,7 @@ def mpi(runs: int, ranks: int, size: int, json_file: str | None, core: str | Non
     json_path = _json_path(json_file)
     executable = _core(core)
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         report = library.bench(executable, runs, ranks, size, _steps(progress, "first run"))
 
     _console(json_file).print(mpi_table(report))
