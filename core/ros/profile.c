@@ -25,9 +25,10 @@
 enum { FREE, FILLING, VALID };
 enum {
     PROBES = 64,            // places at which an entry of a table may be
-    SAMPLES_PART = 16,      // of a site's events so far, after which the next is sampled
+    SAMPLES_PART = 8,       // of a site's events so far, after which the next is sampled
     SAMPLES_OF_SITE = 48,   // different ones that are kept
-    BLOCKED_MIN_US = 20,    // in a shorter call nobody waits for long enough to be asked
+    SHORT_CALL_US = 20,     // nobody asks for how long a call so short has waited,
+    SHORT_CALLS_MAX = 64,   // nor is its thread's time taken before it after so many of the kind
     MAPS_FIRST_US = 4000,   // after which the mappings are noted; each next time after twice that,
     MAPS_LAST_US = 1000000, // up to so much,
     FINISH_PART = 16,       // and at the end, if so much of the process's time has passed since
@@ -308,6 +309,13 @@ static uint64_t processor_ns(void)
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
+// How many calls of a kind in a row have been short.
+static uint8_t *short_calls(uint32_t nr)
+{
+    static uint8_t counts[MV_PROFILE_CALLS];
+    return &counts[MIN(nr, MV_PROFILE_CALLS - 1U)];
+}
+
 uint64_t ros_profile_requested(const struct ros_group *group)
 {
     return ros_profile && !group->poller ? READ_ONCE(group->stamp->tsc) : 0;
@@ -347,8 +355,10 @@ void ros_profile_call(struct ros_group *group)
     visit->rip = group->frame->rip;
     visit->rsp = group->frame->rsp;
     visit->rbp = group->frame->rbp;
-    visit->may_wait = ros_route_may_wait((uint32_t)READ_ONCE(group->frame->rax));
-    if (visit->may_wait)
+    uint32_t nr = (uint32_t)READ_ONCE(group->frame->rax);
+    visit->may_wait = ros_route_may_wait(nr);
+    visit->timed = visit->may_wait && READ_ONCE(*short_calls(nr)) < SHORT_CALLS_MAX;
+    if (visit->timed)
         visit->processor_ns = processor_ns();
     visit->call_at = rdtsc();
     if (visit->group)
@@ -381,6 +391,20 @@ static void count(struct mv_profile_counts *to, const struct mv_profile_counts *
     add(&to->blocked, by->blocked);
 }
 
+// For how much of a call, that took so long, its thread was on no processor.
+static uint64_t waited(const struct ros_visit *visit, uint32_t nr, uint64_t call)
+{
+    uint8_t *in_a_row = short_calls(nr), before = READ_ONCE(*in_a_row);
+    bool is_short = call < SHORT_CALL_US * own.us;
+    WRITE_ONCE(*in_a_row, is_short ? (uint8_t)MIN(before + 1, SHORT_CALLS_MAX) : 0);
+    if (is_short)
+        return 0;
+    if (!visit->timed)
+        return call; // such calls had been short for long: it is not work that makes this one long
+    uint64_t on = (processor_ns() - visit->processor_ns) / 1000 * own.us;
+    return call - MIN(on, call);
+}
+
 // Of the way there and of the call, what the event costs.
 static void measure(struct ros_group *group, const struct ros_event *event, uint64_t begin,
                     uint64_t end, struct mv_profile_counts *ret)
@@ -405,10 +429,8 @@ static void measure(struct ros_group *group, const struct ros_event *event, uint
         ret->wait = is_call ? take_stamp(group, visit->left_at) : 0;
         ret->stamped = ret->wait != 0;
     }
-    if (is_call && visit->may_wait && ret->call > BLOCKED_MIN_US * own.us) {
-        uint64_t on = (processor_ns() - visit->processor_ns) / 1000 * own.us;
-        ret->blocked = ret->call - MIN(on, ret->call);
-    }
+    if (is_call && visit->may_wait)
+        ret->blocked = waited(visit, event->nr, ret->call);
 }
 
 // An event that no partner's or poller's call belongs to: a window merged before the first group

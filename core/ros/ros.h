@@ -57,7 +57,7 @@ struct ros_visit {
     struct mv_profile_counts *counts; // where the first event is; NULL: there was none yet
     uint64_t left_at;                 // TSC of KVM_RUN's return
     uint64_t call_at;                 // TSC at which the call began,
-    bool may_wait;                    // whether it may wait, and if so
+    bool may_wait, timed;             // whether it may wait; and if so, whether we have
     uint64_t processor_ns;            // the thread's time on processors until then
     uint64_t in_calls;                // TSC cycles in events so far
     uint64_t nested;                  // of these, within the event that is under way
