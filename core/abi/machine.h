@@ -13,6 +13,7 @@ struct mv_machine {
     uint32_t cpus;         // virtual CPUs that have been made
     uint64_t memory_limit; // bytes that the AeroKernel may take for its allocators; 0: no limit
     uint64_t memory_high;  // bytes that override modules may keep of what the program has freed
+    uint64_t vdso;         // where Linux has put its vDSO, for override modules; 0: there is none
 };
 
 #endif

@@ -159,6 +159,11 @@ uint64_t ak_memory_high(void)
     return control()->machine.memory_high;
 }
 
+const void *ak_vdso(void)
+{
+    return (const void *)control()->machine.vdso;
+}
+
 // The only accesses that may fail: the ROS goes on at ak_copy_fault then (override.S).
 int ak_copy(void *dst, const void *src, size_t size);
 

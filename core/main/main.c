@@ -121,6 +121,7 @@ static void merge_start(const struct mv_program *program, uint64_t stack)
 void mv_begin(struct ros_group *group, uint64_t begin)
 {
     uint64_t vdso = auxv_value(AT_SYSINFO_EHDR);
+    ros_space_control()->machine.vdso = vdso;
     if (vdso)
         ros_space_merge_range(vdso, VDSO_BYTES, true);
     group->resume = ROS_LOAD;

@@ -52,6 +52,11 @@ int64_t ak_linux(unsigned nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, ui
 /// (`multiverse run --memory-high`).
 uint64_t ak_memory_high(void);
 
+/// Where Linux has put its vDSO, vdso(7), in the program's memory: an ELF file whose functions may
+/// be called in answers to system calls, where the program has not done away with it. @return NULL
+/// where there is none.
+const void *ak_vdso(void);
+
 /// Between these two, signals wait for a function that takes over a function, and so does a fork of
 /// another thread, as always in answers to system calls. For the time that a lock is held which
 /// other overrides take, too. They nest.
