@@ -7,17 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
 
-GUESTS = ("answers", "barrier", "crowd", "heap", "leaves", "mappings", "numbers", "offsets")
+GUESTS = (
+    *("answers", "barrier", "clocks", "crowd", "heap", "leaves", "mappings", "numbers"),
+    "offsets",
+)
 # With room for a jump, and names that can be found.
 FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
 PROBE = Path(__file__).with_name("overrides") / "probe.toml"
-SETS = ("files", "identity", "memory")
+SETS = ("files", "identity", "memory", "time")
 ANSWERS = """\
 parent 1
 parent is another 1
@@ -113,20 +116,35 @@ def test_offsets(seed: str, programs: dict[str, str], same: Callable[..., Outcom
     assert same([programs["offsets"], seed], overrides=["files"]).stdout == b"right\n"
 
 
+def forwarded(call: str, command: Sequence[str], overrides: Sequence[str], file: Path) -> int:
+    """How often Linux was asked."""
+    options = [f"--override={name}" for name in overrides]
+    done = multiverse("run", "--require-hrt", f"--stats={file}", *options, "--", *command)
+    assert done.returncode == 0, done.stderr
+    return int(json.loads(file.read_text())["syscalls"].get(call, 0))
+
+
 def test_offsets_are_kept(programs: dict[str, str], tmp_path: Path) -> None:
     """Of a hundred moves Linux sees the first."""
-    file = tmp_path / "stats.json"
-    counts = []
-    for options in ((), ("--override=files",)):
-        command = [f"--stats={file}", *options, "--", programs["offsets"], "only"]
-        done = multiverse("run", "--require-hrt", *command)
-        assert done.returncode == 0, done.stderr
-        counts.append(json.loads(file.read_text())["syscalls"]["lseek"])
-    assert counts[0] >= 100 and counts[1] == 1, counts
+    command = [programs["offsets"], "only"]
+    assert forwarded("lseek", command, [], tmp_path / "counts") >= 100
+    assert forwarded("lseek", command, ["files"], tmp_path / "counts") == 1
+
+
+def test_clocks(programs: dict[str, str], same: Callable[..., Outcome]) -> None:
+    assert same([programs["clocks"]], overrides=["time"]).stdout == b"right\n"
+
+
+def test_clocks_are_read_in_the_hrt(programs: dict[str, str], tmp_path: Path) -> None:
+    command, file = [programs["clocks"]], tmp_path / "counts"
+    before = forwarded("clock_gettime", command, [], file)
+    assert before - forwarded("clock_gettime", command, ["time"], file) >= 7 * 200
+    assert forwarded("time", command, ["time"], file) == 0
 
 
 def test_all_sets_together(programs: dict[str, str], same: Callable[..., Outcome]) -> None:
-    same([programs["mappings"], "4"], overrides=[*SETS, programs["probe"]])
+    sets = set(SETS) - {"time"}  # the probe answers gettimeofday, too
+    same([programs["mappings"], "4"], overrides=[*sets, programs["probe"]])
 
 
 REAL = {
