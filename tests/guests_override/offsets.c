@@ -133,7 +133,7 @@ static void seek(struct walk *walk)
 static void to_child(struct walk *walk, int virtual)
 {
     int status;
-    pid_t pid = virtual ? vfork() : fork();
+    pid_t pid = virtual ? vfork() : number(2) ? fork() : (pid_t)syscall(SYS_fork);
     if (pid == 0) {
         long at = syscall(SYS_lseek, walk->fd, 1, SEEK_CUR);
         if (virtual)
@@ -308,22 +308,23 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < STEPS; i++)
         step(&walks[number(FILES)], number(300));
-    by_message(&walks[1]);
     for (int i = 0; i < FILES; i++) { // files of its own again
         close(walks[i].fd);
         open_file(&walks[i]);
     }
     for (int i = 0; i < STEPS / 10; i++)
         step(&walks[number(FILES)], 21 + number(30));
-    if (atoi(argv[1]) % 2) {
+    if (atoi(argv[1]) % 2) { // no offsets are kept any more afterwards
+        by_message(&walks[1]);
         pthread_create(&thread, NULL, in_thread, NULL);
         pthread_join(thread, NULL);
         in_thread(NULL);
     }
     snprintf(text, sizeof(text), "%d", walks[2].fd);
-    lseek(walks[2].fd, 77, SEEK_SET);
     snprintf(there, sizeof(there), "%d", 77);
     fcntl(walks[2].fd, F_SETFD, 0);
+    lseek(walks[2].fd, 76, SEEK_SET);
+    lseek(walks[2].fd, 77, SEEK_SET);
     execl("/proc/self/exe", argv[0], text, there, NULL);
     return 1;
 }
