@@ -248,7 +248,8 @@ def test_variables_and_files_are_given_on(output: runner.Output) -> None:
     try:
         os.write(descriptor, b"what is given")
         words = shell(f"echo $MULTIVERSE_TEST; cat /proc/self/fd/{descriptor}; echo $HOME")
-        runner.run(words, output, 60, {"MULTIVERSE_TEST": "more"}, [descriptor])
+        way = pairs.Way(words, {"MULTIVERSE_TEST": "more"}, [descriptor])
+        pairs.run_way(way, output, 60)
         assert output.stdout_bytes().decode() == f"more\nwhat is given{os.environ['HOME']}\n"
         with runner.Output() as other:
             runner.run(words, other, 60)

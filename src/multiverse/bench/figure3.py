@@ -54,7 +54,7 @@ class _Ways:
         """The descriptor of the overrides for a program."""
         if program not in self.blobs:
             try:
-                fd = overrides.descriptor(self.sets, program)
+                fd = overrides.sealed(overrides.blob(self.sets, program))
             except (Mistakes, Unusable) as error:
                 what = f"build the overrides: {', '.join(self.sets)}"
                 raise BenchError(what, str(error), "see `multiverse override check`") from error

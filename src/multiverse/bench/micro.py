@@ -10,8 +10,8 @@ from pathlib import Path
 
 from multiverse.bench import machine, sources
 from multiverse.bench.errors import BenchError, Difference
-from multiverse.bench.pairs import Way
-from multiverse.bench.runner import Output, prepare, run
+from multiverse.bench.pairs import Way, run_way
+from multiverse.bench.runner import Output, prepare
 
 _RUN_TIMEOUT_S = 120.0
 _COMPILE_TIMEOUT_S = 120.0
@@ -104,7 +104,7 @@ def _run_well(way: Way | Sequence[str], output: Output, timeout: float = _RUN_TI
     way = _way(way)
     what = f"run: {_shown(way.command)}"
     try:
-        timing = run(way.command, output, timeout, way.environment, way.descriptors)
+        timing = run_way(way, output, timeout)
     except Difference as error:
         raise BenchError(what, f"it {error}", _ADVICE) from error
     if output.status:

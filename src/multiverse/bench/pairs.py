@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -76,7 +77,7 @@ def measure(
     what = f"run natively: {what}"
     with Output() as reference:
         try:
-            first = _run(ways[NATIVE], reference, _FIRST_RUN_TIMEOUT_S)
+            first = run_way(ways[NATIVE], reference, _FIRST_RUN_TIMEOUT_S)
         except Difference as error:
             raise BenchError(what, str(error), advice) from error
         if reference.status:
@@ -85,7 +86,7 @@ def measure(
 
         def checked(way: Way) -> Timing:
             with Output() as output:
-                timing = _run(way, output, timeout)
+                timing = run_way(way, output, timeout)
                 compare(reference, output)
                 return timing
 
@@ -115,5 +116,13 @@ def measure(
     return runs
 
 
-def _run(way: Way, output: Output, timeout: float) -> Timing:
-    return run(way.command, output, timeout, way.environment, way.descriptors)
+def run_way(way: Way, output: Output, timeout: float) -> Timing:
+    """Run a command one way; see ``runner.run``."""
+    more = {os.fsencode(name): os.fsencode(value) for name, value in way.environment.items()}
+    return run(
+        way.command,
+        output,
+        timeout,
+        environment={**os.environb, **more},
+        inherited=way.descriptors,
+    )
