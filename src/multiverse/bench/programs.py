@@ -15,6 +15,8 @@ from multiverse.bench import micro, racket, sources
 from multiverse.bench.errors import BenchError
 
 #: Rounds a program.
+# Installed sets that go together, and that no correct program can tell.
+DEFAULT_SETS = ("files", "identity", "memory", "time")
 DEFAULT_RUNS = 10
 QUICK_RUNS = 3
 

@@ -18,6 +18,7 @@ from multiverse.bench.mpi import DEFAULT_RANKS as MPI_RANKS
 from multiverse.bench.mpi import DEFAULT_RUNS as MPI_RUNS
 from multiverse.bench.mpi import DEFAULT_SIZE as MPI_SIZE
 from multiverse.bench.programs import DEFAULT_RUNS as FIGURE3_RUNS
+from multiverse.bench.programs import DEFAULT_SETS
 from multiverse.bench.programs import QUICK_RUNS as FIGURE3_QUICK_RUNS
 from multiverse.bench.racket import BENCHMARKS, DEFAULT_RUNS, SHORT_RUNS
 from multiverse.cli import bench_figure3 as figure3_cli
@@ -183,7 +184,8 @@ def racket(
     "overrides",
     multiple=True,
     metavar="FILE|NAME",
-    help="A set for the column with overrides; may be repeated.  [default: all installed ones]",
+    help="A set for the column with overrides; may be repeated.  [default:"
+    f" {', '.join(DEFAULT_SETS)}]",
 )
 @click.option(
     "--virtual",
@@ -233,7 +235,6 @@ def figure3(
     else:
         from multiverse.bench import figure3 as library
         from multiverse.bench import programs
-        from multiverse.overrides.sets import names
 
         chosen = figure3_cli.chosen(only)
         with_figures = not only or figure3_cli.FIGURES in only
@@ -245,7 +246,7 @@ def figure3(
         ]
         runtimes = {name: programs.find(name, given[name]) for name in used}
         rounds = runs or (FIGURE3_QUICK_RUNS if quick else FIGURE3_RUNS)
-        sets = overrides or names()
+        sets = overrides or DEFAULT_SETS
         executable = _core(core)
         with progress_bar() as progress:
             report = library.bench(
