@@ -3,8 +3,6 @@
 #include "base/string.h"
 #include "main/main.h"
 
-enum { MEMORY_HIGH_MIB = 256 };
-
 static void hvm(const struct mv_item *item, void *off)
 {
     *(bool *)off = !mv_item_is(item, "auto");
@@ -97,7 +95,6 @@ void mv_config_parse(const char *text, struct mv_config *ret)
     ret->ring = ret->stats_fd = ret->trace_fd = ret->profile_fd = -1;
     ret->debug_fd = ret->debug_socket = -1;
     ret->override_fd = -1;
-    ret->memory_high = MEMORY_HIGH_MIB;
     mv_keys_parse(text, keys, ARRAY_SIZE(keys), ret);
     if (ret->phys_bits && (ret->phys_bits < 36 || ret->phys_bits > 52))
         mv_die(MV_EXIT_FAILURE, "core: configuration key physbits: not from 36 to 52");

@@ -1,6 +1,7 @@
 #include <asm/unistd.h>
 #include <linux/auxvec.h>
 #include <linux/mman.h>
+#include <linux/sysinfo.h>
 #include <linux/time_types.h>
 
 #include "aerokernel/cpu.h"
@@ -23,6 +24,17 @@ static struct mv_arguments arguments;
 static const char no_config[] = "";
 
 enum { VDSO_BYTES = 2 * PAGE_SIZE };
+
+// Bytes that override modules may keep of what the program has freed.
+static uint64_t memory_high(const struct mv_config *config)
+{
+    enum { PART = 16 };
+    struct sysinfo info = {0};
+    if (config->memory_high)
+        return MIB(config->memory_high);
+    sys1(__NR_sysinfo, &info);
+    return MAX(info.totalram * info.mem_unit / PART, MIB(256));
+}
 
 int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const char **what,
                 struct mv_costs *costs)
@@ -65,7 +77,7 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
         return err;
     ros.hybrid = true;
     ros_space_control()->machine.memory_limit = MIB(config->hrt_memory);
-    ros_space_control()->machine.memory_high = MIB(config->memory_high);
+    ros_space_control()->machine.memory_high = memory_high(config);
     ros_channel_init(&config->channel, ros_space_control(), costs->exit_cycles,
                      hvm_tsc_hz(&(*ret)->vcpu));
     ros_profile_init(ros_space_control(), costs->exit_cycles, hvm_tsc_hz(&(*ret)->vcpu));

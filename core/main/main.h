@@ -24,7 +24,8 @@ struct mv_config {
     int override_fd;                   // override=FD: modules (abi/override.h); -1: none
     struct ros_channel_config channel; // channel=auto|sync|async, pollers=N, roscpus=0xMASK
     struct ros_cpus hrt_cpus;          // hrtcpus=0xMASK; empty: as inherited
-    unsigned memory_high;              // memoryhigh=MIB: what override modules keep of freed memory
+    // memoryhigh=MIB: what override modules keep of freed memory; 0: a part of the machine's
+    unsigned memory_high;
     unsigned hrt_memory; // hrtmemory=MIB: for the AeroKernel's allocators; 0: no limit
     // crash=off|raw|DESTINATION, python=PATH (docs/crash-reports.md); empty: off, and none.
     char crash[MV_TEXT_BYTES], python[MV_TEXT_BYTES];

@@ -174,7 +174,8 @@ class RunCommand(click.Command):
     "--memory-high",
     callback=memory_size,
     metavar="SIZE",
-    help="most freed memory that overrides keep for the program, as 512M (default 256M)",
+    help="most freed memory that overrides keep for the program, as 512M (default: a sixteenth of"
+    " the machine's, 256M at least)",
 )
 @click.option("--stats", is_flag=False, flag_value="-", metavar="[=FILE]", help="count events")
 @click.option("--trace", type=click.Path(dir_okay=False), help="record events (Perfetto's JSON)")
