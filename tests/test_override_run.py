@@ -13,10 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
 
-GUESTS = (
-    *("answers", "barrier", "clocks", "crowd", "heap", "leaves", "mappings", "numbers"),
-    "offsets",
-)
+GUESTS = ("answers", "clocks", "crowd", "heap", "leaves", "mappings", "numbers", "offsets")
 # With room for a jump, and names that can be found.
 FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
 PROBE = Path(__file__).with_name("overrides") / "probe.toml"
@@ -96,19 +93,6 @@ def test_heap(high: str, programs: dict[str, str], same: Callable[..., Outcome])
     config = f"{HRT},memoryhigh={high}"
     done = same([programs["heap"]], config=config, overrides=["memory"])
     assert done.stdout.endswith(b"right\n")
-
-
-@pytest.mark.parametrize("seed", ["1", "2", "3"])
-def test_barriers(seed: str, programs: dict[str, str], same: Callable[..., Outcome]) -> None:
-    assert same([programs["barrier"], seed], overrides=["gc"]).stdout.startswith(b"right, ")
-
-
-def test_barriers_of_a_program_that_leaves(
-    programs: dict[str, str], hrt: Callable[..., Outcome]
-) -> None:
-    """Linux is told what is forbidden before the program goes on natively."""
-    done = hrt([programs["barrier"], "4", "leave"], overrides=["gc"])
-    assert done.stdout.startswith(b"right, "), done
 
 
 @pytest.mark.parametrize("seed", ["1", "2", "3", "4", "5", "6"])

@@ -73,17 +73,6 @@ int ak_page_protect(void *start, size_t size, enum ak_page_access access)
     return err;
 }
 
-int ak_page_adopt(void *start, size_t size, enum ak_page_access access)
-{
-    if (ak_ring())
-        return -EPERM;
-    int err = ak_page_prepare(start, size);
-    if (!err)
-        err = ak_page_protect(start, size, access);
-    // Last, so that no more than that is allowed at any moment.
-    return err ? err : ak_platform_drop((uint64_t)start, size);
-}
-
 int ak_page_entry(const void *address, uint64_t *ret)
 {
     struct ak_memory view;

@@ -90,9 +90,9 @@ int ak_platform_prepare(uint64_t start, uint64_t size)
     return (int)sys3(MV_NR_AEROKERNEL, MV_AEROKERNEL_PREPARE, start, size);
 }
 
-int ak_platform_drop(uint64_t start, uint64_t size)
+void ak_platform_drop(uint64_t start, uint64_t size)
 {
-    return (int)sys3(MV_NR_AEROKERNEL, MV_AEROKERNEL_DROP, start, size);
+    sys3(MV_NR_AEROKERNEL, MV_AEROKERNEL_DROP, start, size);
 }
 
 int ak_platform_protect(uint64_t start, uint64_t size, enum ak_page_access access)

@@ -119,12 +119,12 @@ int ak_platform_prepare(uint64_t start, uint64_t size)
     return err;
 }
 
-int ak_platform_drop(uint64_t start, uint64_t size)
+void ak_platform_drop(uint64_t start, uint64_t size)
 {
     if (ak_boot->doorbell)
-        return (int)call(MV_CALL_DROP, start, size, 0, 0);
-    ak_pc_drop();
-    return 0;
+        call(MV_CALL_DROP, start, size, 0, 0);
+    else
+        ak_pc_drop();
 }
 
 int ak_platform_protect(uint64_t start, uint64_t size, enum ak_page_access access)

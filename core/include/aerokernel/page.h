@@ -41,13 +41,6 @@ int ak_page_prepare(void *start, size_t size);
 /// @return 0; -EINVAL: not whole pages, or not prepared; at ring 3 what mprotect(2) gives.
 int ak_page_protect(void *start, size_t size, enum ak_page_access access);
 
-/// Take over the protection of a range that Linux has protected: from now on the page tables alone
-/// forbid what `access` does not allow, ak_page_protect() changes it, and to Linux the pages are
-/// readable and writable. At no moment is more allowed than by both.
-/// @return 0; -EPERM at ring 3; -EINVAL, -ENOMEM as ak_page_prepare(); what mprotect(2) gives if
-/// Linux does not allow it: its protection of the range is undefined then.
-int ak_page_adopt(void *start, size_t size, enum ak_page_access access);
-
 /// The page-table entry that translates an address, as the processor sees it.
 /// @return 0; -ENOENT: there is none; -EPERM at ring 3.
 int ak_page_entry(const void *address, uint64_t *ret);
