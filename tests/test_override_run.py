@@ -156,7 +156,7 @@ REAL = {
         "-e",
         "(for ([i 20]) (make-vector 500000 i)) (displayln (for/sum ([i 100000]) i))",
     ],
-    "gcc": ["gcc", "-x", "c", "-O2", "-o", "/dev/null", "-"],
+    "gcc": ["gcc", "-x", "c", "-O2", "-c", "-o", "x.o", "-"],
     "sort": ["bash", "-c", "seq 200000 | sort -r | tail -1"],
 }
 

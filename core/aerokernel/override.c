@@ -96,19 +96,16 @@ static void count_trap(uint64_t site)
         sys2(MV_NR_AEROKERNEL, MV_AEROKERNEL_HOT, site);
 }
 
-// Returns false if a signal comes first.
-static bool begin(struct mv_trap *trap)
+// Wait until an answer may begin; until then the ROS can still have the call begin anew.
+static void begin(struct mv_trap *trap)
 {
     for (;;) {
         WRITE_ONCE(trap->word.active, MV_TRAP_OVERRIDE);
         if (may_begin())
-            return true;
+            return;
         WRITE_ONCE(trap->word.active, MV_TRAP_CALL);
-        while (READ_ONCE(control()->closed)) {
-            if (READ_ONCE(trap->attention))
-                return false;
+        while (READ_ONCE(control()->closed))
             __builtin_ia32_pause();
-        }
     }
 }
 
@@ -118,8 +115,10 @@ static unsigned answer(char *window, struct mv_trap *trap, ak_override_call *wra
     struct ak_call call = {
         .nr = (uint32_t)state->rax,
         .arg = {state->rdi, state->rsi, state->rdx, state->r10, state->r8, state->r9}};
-    if (!begin(trap))
-        return AK_ANSWER_ROS;
+    begin(trap);
+    // A program that is stepped is loaded from outside.
+    if (state->rflags & FLAG_TF)
+        WRITE_ONCE(trap->attention, 1);
     bool done = wrapper(&call);
     if (trap->site)
         count_trap(trap->site);
@@ -138,11 +137,10 @@ unsigned ak_on_call(char *window)
 {
     struct mv_trap *trap = ak_trap(window);
     uint32_t nr = (uint32_t)trap->state.rax;
-    // A program that is stepped is loaded from outside.
-    if (READ_ONCE(trap->attention) || trap->state.rflags & FLAG_TF)
-        return AK_ANSWER_ROS;
+    bool waits = READ_ONCE(trap->attention) || trap->state.rflags & FLAG_TF;
     if (nr == __NR_rt_sigreturn)
-        return ak_sigreturn(window) ? AK_ANSWER_FRAME : AK_ANSWER_ROS;
+        return !waits && ak_sigreturn(window) ? AK_ANSWER_FRAME : AK_ANSWER_ROS;
+    // A module is asked in any case: it has to know of every call.
     return answer(window, trap, ((ak_override_call *const *)AK_OVERRIDES_PAGE)[nr]);
 }
 
