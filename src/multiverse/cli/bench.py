@@ -235,6 +235,7 @@ def figure3(
     else:
         from multiverse.bench import figure3 as library
         from multiverse.bench import programs
+        from multiverse.overrides.sets import names
 
         chosen = figure3_cli.chosen(only)
         with_figures = not only or figure3_cli.FIGURES in only
@@ -246,7 +247,7 @@ def figure3(
         ]
         runtimes = {name: programs.find(name, given[name]) for name in used}
         rounds = runs or (FIGURE3_QUICK_RUNS if quick else FIGURE3_RUNS)
-        sets = overrides or DEFAULT_SETS
+        sets = overrides or [name for name in DEFAULT_SETS if name in names()]
         executable = _core(core)
         with progress_bar() as progress:
             report = library.bench(
