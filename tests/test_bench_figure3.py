@@ -34,7 +34,7 @@ from multiverse.bench.errors import BenchError
 from multiverse.bench.runner import Timing
 from multiverse.core import core_header
 from multiverse.observe import read_stats
-from multiverse.overrides import sets
+from multiverse.overrides.sets import sets
 from multiverse.testbed import boot
 
 NAMES = [program.name for program in programs.PROGRAMS if program.group == "python"]

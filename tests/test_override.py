@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from multiverse.core import core_header
-from multiverse.overrides import blob, calls, sets
+from multiverse.overrides import blob, calls
 from multiverse.overrides.build import build, check
 from multiverse.overrides.definition import read
 from multiverse.overrides.errors import Mistakes, Unusable
@@ -32,6 +32,7 @@ from multiverse.overrides.module import Module
 from multiverse.overrides.patch import beginning
 from multiverse.overrides.plan import check_together, load
 from multiverse.overrides.program import File, Program
+from multiverse.overrides.sets import sets
 
 INCLUDES = "#include <aerokernel.h>\n#include <aerokernel/override.h>\n"
 CALL = '[[syscall]]\nname = "getpid"\ncall = "f()"\n'

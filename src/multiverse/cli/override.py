@@ -137,8 +137,8 @@ def build(files: tuple[str, ...], output: str | None) -> None:
 @as_json_option
 def list_sets(as_json: bool) -> None:
     """Show the installed sets and what they take over."""
-    from multiverse.overrides import sets
     from multiverse.overrides.errors import Mistakes
+    from multiverse.overrides.sets import sets
 
     try:
         installed = sets()

@@ -5,10 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from multiverse.overrides.sets import Set
 
 
 def blob(
@@ -37,10 +33,3 @@ def sealed(content: bytes) -> int:
     seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     return fd
-
-
-def sets() -> list[Set]:
-    """The installed sets: name, summary, system calls answered, functions taken over."""
-    from multiverse.overrides.sets import sets as installed
-
-    return installed()
