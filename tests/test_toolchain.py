@@ -744,6 +744,11 @@ def test_overrides_packed(facts: dict[str, str], tmp_path: Path) -> None:
     assert json.loads(multiverse("inspect", "--json", packed).stdout)["overrides"] == ["memory"]
     assert multiverse("strip", packed).returncode == 0
     assert Path(packed).read_bytes() == Path(plain).read_bytes()
+    both = tmp_path / "both.toml"
+    both.write_text('sets = ["memory", "time"]\n')
+    assert multiverse("pack", plain, "-o", packed, f"--override={both}").returncode == 0
+    carried = json.loads(multiverse("inspect", "--json", packed).stdout)["overrides"]
+    assert carried[-2:] == ["memory", "time"], carried
     refused = multiverse("pack", plain, "-o", packed, "--override=identity")
     assert refused.returncode == 125 and "takes over functions" in refused.stderr
 

@@ -68,11 +68,10 @@ def modules_for(overrides: tuple[str, ...]) -> tuple[bytes, bytes]:
     # Late: without overrides nothing of this is needed.
     from multiverse.overrides.errors import Mistakes, Unusable
     from multiverse.overrides.image import assemble
-    from multiverse.overrides.plan import check_together, load
+    from multiverse.overrides.plan import load_together
 
     try:
-        modules = [load(what, lambda line: click.echo(line, err=True)) for what in overrides]
-        check_together(modules)
+        modules = load_together(overrides, lambda line: click.echo(line, err=True))
         for module in modules:
             if module.description.functions:
                 raise Unusable(

@@ -207,13 +207,19 @@ def _check_resolved_cycles(found: Sequence[Taken]) -> None:
     check_cycles(taken, uses)
 
 
+def load_together(whats: Iterable[str], warn: Warn) -> list[Module]:
+    """load_all() of what is to be used at the same time. Raises Mistakes, Unusable."""
+    modules = load_all(whats, warn)
+    check_together(modules)
+    return modules
+
+
 def make_blob(whats: Iterable[str], program: str, warn: Warn) -> bytes:
     """What the core gets (core/abi/override.h). Raises Mistakes, Unusable.
 
     whats: TOML files, built modules and sets' names; program: the program's file;
     warn: called with lines that the user should see.
     """
-    modules = load_all(whats, warn)
-    check_together(modules)
+    modules = load_together(whats, warn)
     functions = any(module.description.functions for module in modules)
     return assemble(modules, resolve(modules, Program(program), warn) if functions else [])

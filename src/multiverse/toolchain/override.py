@@ -16,8 +16,9 @@ import jinja2
 
 from multiverse.overrides.errors import Unusable
 from multiverse.overrides.image import Image, assemble, place
-from multiverse.overrides.module import NOTE_SECTION, NOTE_TYPE, OWNER, Module
-from multiverse.overrides.plan import check_together, load
+from multiverse.overrides.module import NOTE_SECTION, Module
+from multiverse.overrides.plan import load_together
+from multiverse.toolchain.fat import module_note
 
 ENOSYS = 38
 
@@ -30,15 +31,9 @@ mv_fat_modules:
     .incbin "{{ blob }}"
 mv_fat_modules_end:
 
-{% for note in notes %}
     .section {{ note_section }}, "a", @note
     .balign 4
-    .long 2f - 1f, 4f - 3f, {{ note_type }}
-1:  .asciz "{{ owner }}"
-2:  .balign 4
-3:  .incbin "{{ note }}"
-4:  .balign 4
-{% endfor %}
+    .incbin "{{ notes }}"
 
     .text
 {% for link in links if link.slot %}
@@ -112,23 +107,18 @@ def make_object(whats: Iterable[str], assembler: Sequence[str], directory: Path)
     assembler: the compiler's words; directory: where files may be left until the link is done.
     Returns what the linker gets. Raises Mistakes, Unusable, OSError.
     """
-    modules = [load(what, _warn) for what in whats]
-    check_together(modules)
+    modules = load_together(whats, _warn)
     links, wrapped = _links(modules, Image(modules, place()))
     blob = directory / "modules.bin"
     blob.write_bytes(assemble(modules, []))
-    notes = []
-    for number, module in enumerate(modules):
-        notes.append(directory / f"note{number}.bin")
-        notes[-1].write_bytes(module.description.note())
+    notes = directory / "notes.bin"
+    notes.write_bytes(b"".join(module_note(module.description.note()) for module in modules))
     source, target = directory / "override.s", directory / "override.o"
     source.write_text(
         SOURCE.render(
             blob=blob,
             notes=notes,
             note_section=NOTE_SECTION,
-            note_type=NOTE_TYPE,
-            owner=OWNER,
             links=links,
             absent=-ENOSYS,
         )
