@@ -142,8 +142,14 @@ def end_session(session: int, grace: float) -> list[str]:
 
 
 def multiverse(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line."""
-    return subprocess.run([*MULTIVERSE, *arguments], capture_output=True, text=True, timeout=60)
+    """Run the command line, in a session of its own: that of the tests may have no number here."""
+    return subprocess.run(
+        [*MULTIVERSE, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+    )
 
 
 def _read_into(stream: IO[bytes], parts: list[bytes]) -> threading.Thread:
