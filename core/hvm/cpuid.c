@@ -21,6 +21,10 @@ struct cpuid_regs {
     uint32_t a, b, c, d;
 };
 
+// What a virtual CPU is told, but for its number and for hvm_limits. Made once: where the processor
+// is itself a virtual one every CPUID is an exit.
+static struct cpuid_buffer told;
+
 static struct cpuid_regs cpuid(uint32_t leaf, uint32_t index)
 {
     struct cpuid_regs r;
@@ -42,12 +46,6 @@ static uint64_t host_xcr0(void)
     return lo | (uint64_t)hi << 32;
 }
 
-static long get_supported(int kvm_fd, struct cpuid_buffer *buffer)
-{
-    buffer->head.nent = CPUID_MAX;
-    return sys3(__NR_ioctl, kvm_fd, KVM_GET_SUPPORTED_CPUID, &buffer->head);
-}
-
 static bool host_has_fsgsbase(void)
 {
     // HWCAP2 bit 1 would say the same; the instruction itself is the better witness, but it may
@@ -65,28 +63,6 @@ static uint64_t xsave_size(uint64_t xcr0)
         size = MAX(size, (uint64_t)r.a + r.b);
     }
     return size;
-}
-
-int hvm_cpuid_limits(int kvm_fd, struct hvm_limits *ret)
-{
-    struct cpuid_buffer supported;
-    long err = get_supported(kvm_fd, &supported);
-    if (err < 0)
-        return (int)err;
-    uint64_t xcr0 = 0;
-    ret->phys_bits = 36;
-    for (unsigned i = 0; i < supported.head.nent; i++) {
-        const struct kvm_cpuid_entry2 *e = &supported.entries[i];
-        if (e->function == 0xd && e->index == 0)
-            xcr0 = e->eax | (uint64_t)e->edx << 32;
-        if (e->function == 0x80000008)
-            ret->phys_bits = e->eax & 0xff;
-    }
-    ret->xcr0 = xcr0 & host_xcr0() & ~(XCR0_AMX | XCR0_PKRU);
-    // Asked once: in a virtual machine CPUID is an exit of its own.
-    ret->xsave_size = xsave_size(ret->xcr0);
-    ret->fsgsbase = host_has_fsgsbase();
-    return 0;
 }
 
 // Leaves whose values are feature bits: what the host has is cut down to what KVM supports.
@@ -126,24 +102,53 @@ static void cut_features(struct kvm_cpuid_entry2 *e, const struct cpuid_regs *ho
     }
 }
 
-unsigned hvm_cpuid_fill(int kvm_fd, const struct hvm_limits *limits, unsigned id,
-                        struct kvm_cpuid2 *ret, unsigned capacity)
+static void tell(const struct kvm_cpuid_entry2 *supported)
+{
+    struct kvm_cpuid_entry2 e = *supported;
+    bool keep = e.function < CPUID_KVM_BASE || e.function >= 0x80000000;
+    if (!keep || e.function == 0x1d || e.function == 0x1e)
+        return; // KVM's paravirtual leaves; AMX
+    struct cpuid_regs host = cpuid(e.function, e.index);
+    cut_features(&e, &host);
+    if (e.function == 1)
+        e.ebx = host.b;
+    if (e.function == 0x80000008)
+        e.eax = host.a;
+    told.entries[told.head.nent++] = e;
+}
+
+int hvm_cpuid_limits(int kvm_fd, struct hvm_limits *ret)
 {
     struct cpuid_buffer supported;
-    unsigned n = 0;
-    if (get_supported(kvm_fd, &supported) < 0)
-        return 0;
-    for (unsigned i = 0; i < supported.head.nent && n < capacity; i++) {
-        struct kvm_cpuid_entry2 e = supported.entries[i];
-        bool keep = e.function < CPUID_KVM_BASE || e.function >= 0x80000000;
-        if (!keep || e.function == 0x1d || e.function == 0x1e)
-            continue; // KVM's paravirtual leaves; AMX
-        struct cpuid_regs host = cpuid(e.function, e.index);
-        cut_features(&e, &host);
+    supported.head.nent = CPUID_MAX;
+    long err = sys3(__NR_ioctl, kvm_fd, KVM_GET_SUPPORTED_CPUID, &supported.head);
+    if (err < 0)
+        return (int)err;
+    uint64_t xcr0 = 0;
+    ret->phys_bits = 36;
+    told.head.nent = 0;
+    for (unsigned i = 0; i < supported.head.nent; i++) {
+        const struct kvm_cpuid_entry2 *e = &supported.entries[i];
+        if (e->function == 0xd && e->index == 0)
+            xcr0 = e->eax | (uint64_t)e->edx << 32;
+        if (e->function == 0x80000008)
+            ret->phys_bits = e->eax & 0xff;
+        tell(e);
+    }
+    ret->xcr0 = xcr0 & host_xcr0() & ~(XCR0_AMX | XCR0_PKRU);
+    ret->xsave_size = xsave_size(ret->xcr0);
+    ret->fsgsbase = host_has_fsgsbase();
+    return 0;
+}
+
+unsigned hvm_cpuid_fill(const struct hvm_limits *limits, unsigned id, struct kvm_cpuid2 *ret,
+                        unsigned capacity)
+{
+    unsigned n = MIN(told.head.nent, capacity);
+    for (unsigned i = 0; i < n; i++) {
+        struct kvm_cpuid_entry2 e = told.entries[i];
         if (e.function == 1)
             e.ebx = (e.ebx & 0x00ffffff) | id << 24;
-        if (e.function == 1)
-            e.ebx = (e.ebx & 0xff000000) | (host.b & 0x00ffffff);
         if (e.function == 0xb || e.function == 0x1f)
             e.edx = id;
         if (e.function == 0xd && e.index == 0)
@@ -152,8 +157,8 @@ unsigned hvm_cpuid_fill(int kvm_fd, const struct hvm_limits *limits, unsigned id
         if (e.function == 0xd && e.index > 1 && !(limits->xcr0 >> (e.index & 63) & 1))
             e.eax = e.ebx = e.ecx = e.edx = 0;
         if (e.function == 0x80000008)
-            e.eax = (host.a & ~0xffU) | limits->phys_bits;
-        ret->entries[n++] = e;
+            e.eax = (e.eax & ~0xffU) | limits->phys_bits;
+        ret->entries[i] = e;
     }
     ret->nent = n;
     return n;

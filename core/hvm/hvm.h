@@ -141,11 +141,13 @@ uint64_t hvm_tsc_hz(struct hvm_vcpu *vcpu);
 int hvm_vcpu_get_xsave(struct hvm_vcpu *vcpu, void *buffer);
 int hvm_vcpu_set_xsave(struct hvm_vcpu *vcpu, const void *buffer);
 
-// Fill CPUID entries for the virtual CPU `id` (cpuid.c): what the processor says, as far as the
-// substrate supports it, so that libraries choose the same routines as natively.
-unsigned hvm_cpuid_fill(int kvm_fd, const struct hvm_limits *limits, unsigned id,
-                        struct kvm_cpuid2 *ret, unsigned capacity);
-// Read what CPUID says of limits: the physical address width, extended state, FSGSBASE.
+// Ask what the processor and KVM say (cpuid.c), and learn the limits of it: the physical address
+// width, extended state, FSGSBASE. Returns an error of KVM_GET_SUPPORTED_CPUID as -errno.
 int hvm_cpuid_limits(int kvm_fd, struct hvm_limits *ret);
+// Fill CPUID entries for the virtual CPU `id` from what hvm_cpuid_limits() was told: what the
+// processor says, as far as the substrate supports it, so that libraries choose the same routines
+// as natively. Returns their number.
+unsigned hvm_cpuid_fill(const struct hvm_limits *limits, unsigned id, struct kvm_cpuid2 *ret,
+                        unsigned capacity);
 
 #endif

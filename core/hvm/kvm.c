@@ -210,7 +210,7 @@ static int set_cpuid(struct hvm *hvm, struct hvm_vcpu *vcpu)
         struct kvm_cpuid_entry2 entries[CPUID_CAPACITY];
     } cpuid;
     memset(&cpuid.head, 0, sizeof(cpuid.head));
-    if (!hvm_cpuid_fill(hvm->kvm_fd, &hvm->limits, vcpu->id, &cpuid.head, CPUID_CAPACITY))
+    if (!hvm_cpuid_fill(&hvm->limits, vcpu->id, &cpuid.head, CPUID_CAPACITY))
         return -ENODEV;
     return (int)kvm_ioctl(vcpu->fd, KVM_SET_CPUID2, (uint64_t)&cpuid);
 }

@@ -89,6 +89,8 @@ static int take(const char *bytes, uint64_t size)
         if (!modules.at)
             return -ENOMEM;
     }
+    // Cheap only as long as there is no virtual machine (main.c).
+    sys3(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
     modules.blob = blob;
     return 0;
 }
@@ -156,7 +158,6 @@ int ros_override_load(void)
     if (blob->functions && !ros.hvm.limits.fsgsbase && !ros.quiet)
         mv_error("run: override modules: the processor has no FSGSBASE; functions are not taken "
                  "over, only system calls");
-    sys3(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
     const struct mv_override_call *call = table(blob->call_table);
     for (unsigned i = 0; i < blob->calls; i++) {
         ros_space_wrappers()[call[i].nr] = call[i].wrapper;
