@@ -3,7 +3,7 @@
 #include "base/string.h"
 #include "main/main.h"
 
-static void hvm(const struct mv_item *item, void *off)
+static void automatic(const struct mv_item *item, void *off)
 {
     *(bool *)off = !mv_item_is(item, "auto");
 }
@@ -69,7 +69,7 @@ void mv_config_parse(const char *text, struct mv_config *ret)
 {
 #define MEMBER(name) offsetof(struct mv_config, name)
     static const struct mv_key keys[] = {
-        {"hvm", hvm, MEMBER(off)},
+        {"hvm", automatic, MEMBER(off)},
         {"require", mv_key_flag, MEMBER(require)},
         {"quiet", mv_key_flag, MEMBER(quiet)},
         {"follow", mv_key_flag, MEMBER(follow)},
@@ -88,6 +88,7 @@ void mv_config_parse(const char *text, struct mv_config *ret)
         {"pollers", mv_key_number, MEMBER(channel.pollers)},
         {"roscpus", cpu_mask, MEMBER(channel.ros_cpus)},
         {"hrtmemory", mv_key_number, MEMBER(hrt_memory)},
+        {"populate", automatic, MEMBER(populate_off)},
         {"memoryhigh", mv_key_number, MEMBER(memory_high)},
         {"hrtcpus", cpu_mask, MEMBER(hrt_cpus)},
     };

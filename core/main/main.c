@@ -25,15 +25,19 @@ static const char no_config[] = "";
 
 enum { VDSO_BYTES = 2 * PAGE_SIZE };
 
+// Bytes of the machine's memory.
+static uint64_t ram(void)
+{
+    struct sysinfo info = {0};
+    sys1(__NR_sysinfo, &info);
+    return info.totalram * info.mem_unit;
+}
+
 // Bytes that override modules may keep of what the program has freed.
 static uint64_t memory_high(const struct mv_config *config)
 {
     enum { PART = 16 };
-    struct sysinfo info = {0};
-    if (config->memory_high)
-        return MIB(config->memory_high);
-    sys1(__NR_sysinfo, &info);
-    return MAX(info.totalram * info.mem_unit / PART, MIB(256));
+    return config->memory_high ? MIB(config->memory_high) : MAX(ram() / PART, MIB(256));
 }
 
 int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const char **what,
@@ -83,6 +87,7 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
     ros.hybrid = true;
     ros_space_control()->machine.memory_limit = MIB(config->hrt_memory);
     ros_space_control()->machine.memory_high = memory_high(config);
+    ros_populate_init(!config->populate_off, ram());
     ros_channel_init(&config->channel, ros_space_control(), costs->exit_cycles,
                      hvm_tsc_hz(&(*ret)->vcpu));
     ros_profile_init(ros_space_control(), costs->exit_cycles, hvm_tsc_hz(&(*ret)->vcpu));

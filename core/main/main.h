@@ -26,6 +26,7 @@ struct mv_config {
     struct ros_cpus hrt_cpus;          // hrtcpus=0xMASK; empty: as inherited
     // memoryhigh=MIB: what override modules keep of freed memory; 0: a part of the machine's
     unsigned memory_high;
+    bool populate_off;   // populate=off: no page is made present before it is touched
     unsigned hrt_memory; // hrtmemory=MIB: for the AeroKernel's allocators; 0: no limit
     // crash=off|raw|DESTINATION, python=PATH (docs/crash-reports.md); empty: off, and none.
     char crash[MV_TEXT_BYTES], python[MV_TEXT_BYTES];

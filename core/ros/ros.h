@@ -307,6 +307,16 @@ void ros_override_identify(struct ros_group *group);
 void ros_override_close(const struct ros_group *self);
 void ros_override_reopen(void);
 
+// populate.c ---------------------------------------------------------------------------------
+
+// Whether memory is populated ahead, on a machine with so many bytes of memory.
+void ros_populate_init(bool on, uint64_t ram);
+// Linux has just given private anonymous memory to the program, which may write to it: have the
+// pages there that it is going to use.
+void ros_populate(const struct ros_group *group, uint64_t start, uint64_t end);
+// With the lock of the space held: a range is about to be unmapped.
+void ros_populate_forget(uint64_t start, uint64_t size);
+
 // override_exit.c ----------------------------------------------------------------------------
 
 // True if a module answers a system call on the group's virtual CPU: events are the module's.

@@ -25,6 +25,7 @@
 // Returns 0 or -ENOMEM.
 static int forget(uint64_t start, uint64_t size)
 {
+    ros_populate_forget(start, size);
     ros_space_forbid_execute(start, size);
     return ros_space_unguard(start, size);
 }
@@ -36,6 +37,18 @@ static void clear_leftovers(int64_t start, uint64_t size)
 {
     if (ros_space_has_leftovers() && start != ROS_INTERRUPTED && !sys_failed((uint64_t)start))
         forget((uint64_t)start, size);
+}
+
+// True for memory that nothing stands behind, which the program writes to before it reads it. What
+// asks to be backed by nothing is a reservation, and what grows or is a stack is used from its end.
+static bool is_plain(uint64_t prot, uint64_t flags)
+{
+    enum {
+        KINDS = MAP_TYPE | MAP_ANONYMOUS,
+        OTHERS = MAP_NORESERVE | MAP_GROWSDOWN | MAP_STACK | MAP_HUGETLB,
+    };
+    return prot == (PROT_READ | PROT_WRITE) &&
+           (flags & (KINDS | OTHERS)) == (MAP_PRIVATE | MAP_ANONYMOUS);
 }
 
 int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args)
@@ -58,6 +71,8 @@ int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args
             clear_leftovers(start, size);
             ros_space_unlock();
         }
+        if (start != ROS_INTERRUPTED && !sys_failed((uint64_t)start) && is_plain(prot, flags))
+            ros_populate(group, (uint64_t)start, (uint64_t)start + size);
         return start;
     }
     ros_space_lock();
@@ -159,6 +174,8 @@ int64_t ros_sys_brk(struct ros_group *group, uint64_t nr, struct ros_args *args)
     if (result > (int64_t)now)
         clear_leftovers((int64_t)now, (uint64_t)result - now);
     ros_space_unlock();
+    if (result > (int64_t)now)
+        ros_populate(group, now, (uint64_t)result);
     return result;
 }
 

@@ -47,7 +47,7 @@ def read_stats(data: Any) -> dict[str, Any]:
         for kind, name in kinds.items()
         if name != "count"
     }
-    scalars = ("processes", "groups", "groups_peak", "vcpus", "slots", "slot_bytes")
+    scalars = ("processes", "groups", "groups_peak", "vcpus", "slots", "slot_bytes", "populated")
     return {
         "hrt": bool(stats.hrt),
         "ring": int(stats.ring) if stats.hrt else None,
@@ -133,7 +133,8 @@ def print_stats(stats: dict[str, Any]) -> None:
     console.print(
         f"groups {stats['groups']} (peak {stats['groups_peak']}), processes {stats['processes']}, "
         f"slots {stats['slots']} over {stats['slot_bytes'] >> 20} MiB, "
-        f"peak memory {stats['guest_memory_peak'] >> 20} MiB"
+        f"peak memory {stats['guest_memory_peak'] >> 20} MiB, "
+        f"{stats['populated'] >> 20} MiB of memory populated ahead"
     )
 
 

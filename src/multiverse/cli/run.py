@@ -177,6 +177,12 @@ class RunCommand(click.Command):
     help="most freed memory that overrides keep for the program, as 512M (default: a sixteenth of"
     " the machine's, 256M at least)",
 )
+@click.option(
+    "--populate",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    help="make memory present before it is touched, in programs that use what they ask for",
+)
 @click.option("--stats", is_flag=False, flag_value="-", metavar="[=FILE]", help="count events")
 @click.option("--trace", type=click.Path(dir_okay=False), help="record events (Perfetto's JSON)")
 @click.option(
@@ -216,6 +222,7 @@ def run(
     hrt_cpus: int,
     hrt_memory: int,
     memory_high: int,
+    populate: str,
     stats: str | None,
     trace: str | None,
     crash_report: str,
@@ -255,6 +262,7 @@ def run(
         config.append(f"hrtmemory={hrt_memory}")
     if memory_high:
         config.append(f"memoryhigh={memory_high}")
+    config.append(f"populate={populate}")
     config += crash_config(crash_report)
     if overrides and hvm == "off":
         click.echo("multiverse: run: --hvm=off: the overrides are not in force", err=True)
