@@ -134,7 +134,7 @@ static long wait_child(void)
 static long futex_timeout(void)
 {
     uint32_t word = 0;
-    struct timespec timeout = {.tv_nsec = 60000000};
+    struct timespec timeout = {.tv_sec = 2};
     return syscall(SYS_futex, &word, FUTEX_WAIT, 0, &timeout, NULL, 0);
 }
 
