@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,13 @@ from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
 GUESTS = ("answers", "clocks", "crowd", "heap", "leaves", "mappings", "numbers", "offsets")
 # With room for a jump, and names that can be found.
 FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
+CHOSEN = {
+    "dynamic": ("-rdynamic",),
+    "lazy": ("-rdynamic", "-Wl,-z,lazy", "-fcf-protection=full"),
+    "no-pie": ("-no-pie",),
+    "static": ("-static",),
+    "static-pie": ("-static-pie",),
+}
 PROBE = Path(__file__).with_name("overrides") / "probe.toml"
 SETS = ("files", "identity", "memory", "time")
 ANSWERS = """\
@@ -43,11 +49,15 @@ doubled 42 101 -4
 def compile_overridden(guest: Callable[..., str]) -> dict[str, str]:
     """Compile the programs of tests/guests_override, and the module beside them."""
     programs = {name: guest(f"../guests_override/{name}", *FLAGS) for name in GUESTS}
-    probe = str(Path(programs["answers"]).with_name("probe.override"))
-    if not os.path.exists(probe):
-        command = [*MULTIVERSE, "override", "build", str(PROBE), "-o", probe]
-        subprocess.run(command, check=True)
-    return {**programs, "probe": probe}
+    for way, flags in CHOSEN.items():
+        programs[way] = guest("../guests_override/chosen", "-fno-builtin", *flags)
+    for name in ("probe", "chosen"):
+        module = Path(programs["answers"]).with_name(f"{name}.override")
+        if not module.exists():
+            source = str(PROBE.with_stem(name))
+            subprocess.run([*MULTIVERSE, "override", "build", source, "-o", module], check=True)
+        programs[name] = str(module)
+    return programs
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +74,59 @@ def test_answers(channel: str, programs: dict[str, str], hrt: Callable[..., Outc
     )
     assert done.stdout.decode() == ANSWERS
     assert (done.status, done.stderr) == (0, b"")
+
+
+NATIVELY = """\
+strlen 5 8 8
+memcpy copied copied copied
+strdup plain
+time 0 0
+thread 9000
+short 1 5 -1 5 0
+"""
+CHOSEN_ANSWERS = """\
+strlen 5 1234 1234
+memcpy overridden copied copied
+strdup plain
+time 1 1
+thread 1236000
+short 0 6 -1 6 10
+"""
+
+
+@pytest.mark.parametrize("way", CHOSEN)
+def test_functions_that_are_chosen(
+    way: str, programs: dict[str, str], hrt: Callable[..., Outcome]
+) -> None:
+    """An IFUNC is taken over however it is bound, and what it shares its code with is not."""
+    done = hrt([programs[way], "leave"], overrides=[programs["chosen"]])
+    assert (done.status, done.stdout.decode()) == (0, CHOSEN_ANSWERS + NATIVELY)
+
+
+def test_a_library_that_is_loaded_later(tmp_path: Path) -> None:
+    """Its IFUNC and its short function, by dlsym(), in an interpreter that was not made for it."""
+    if BUILT_GUESTS:
+        pytest.skip("no compiler in the testbed")
+    library, source = tmp_path / "later.so", tmp_path / "later.toml"
+    source.with_suffix(".c").write_text(
+        "static int plain(void) { return 1; }\n"
+        "static int (*choose(void))(void) { return plain; }\n"
+        '__attribute__((ifunc("choose"))) int picked(void);\n'
+        "int tiny(int x) { return x; }\n"
+        "int last(void) { return 0; }\n"
+    )
+    command = ["cc", "-O2", "-shared", "-fPIC", "-o", library, source.with_suffix(".c")]
+    subprocess.run(command, check=True)
+    source.with_suffix(".c").write_text("static int f(int x) { return x + 40; }\n")
+    source.write_text(
+        f'[[function]]\nlegacy = "int picked(void)"\ncall = "f(1)"\nlibrary = "{library}"\n'
+        f'[[function]]\nlegacy = "int tiny(int x)"\ncall = "f(x)"\nlibrary = "{library}"\n'
+    )
+    program = f"import ctypes; l = ctypes.CDLL('{library}'); print(l.picked(), l.tiny(2))"
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "1 2\n"
+    done = multiverse("run", "--require-hrt", f"--override={source}", "--", *command)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "41 42\n", "")
 
 
 @pytest.mark.parametrize("channel", ["auto", "async"])

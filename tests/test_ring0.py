@@ -53,6 +53,7 @@ PROGRAMS = [
 OVERRIDES = [
     *of("test_override_run", "answers[auto]", "answers[async]", "crowd", "numbers"),
     *of("test_override_run", "mappings[256-1]", "mappings[8-2]", "heap[256]", "leaving_the_hrt"),
+    *of("test_override_run", *(f"functions_that_are_chosen[{way}]" for way in ("lazy", "static"))),
     *of("test_override_run", *(f"programs_with_all_sets[{name}]" for name in ("python", "racket"))),
 ]
 PROFILES = [

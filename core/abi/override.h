@@ -8,7 +8,7 @@
  */
 enum {
     MV_OVERRIDE_MAGIC = 0x524f564d, /* "MVOR" */
-    MV_OVERRIDE_VERSION = 1,
+    MV_OVERRIDE_VERSION = 2,
     /* The image is linked at AK_MODULES (frame.h), which is AK_BASE + this. */
     MV_OVERRIDE_PLACE = 0x6000000,
     MV_OVERRIDE_IMAGE_MAX = 0x800000, /* bytes */
@@ -43,14 +43,19 @@ struct mv_override_file {
 /* A function that a module takes over, or needs the address of. */
 struct mv_override_function {
     uint32_t file;     /* index */
-    uint32_t length;   /* of the instructions at its beginning that the jump replaces, bytes */
+    uint32_t length;   /* of what is changed at its beginning when the jump is written, bytes */
     uint64_t offset;   /* in the file */
     uint64_t wrapper;  /* address in the image; 0: the function stays as it is */
     uint64_t original; /* address in the image of the variable that gets the address under which
                           the legacy function can be called; 0: none is wanted */
     uint8_t bytes[MV_OVERRIDE_CODE_MAX]; /* what stands there, `length` of it */
-    /* Offsets in `bytes` of 32-bit displacements relative to their instruction's end, which
-     * change when the instructions move, and where that end is; 0, 0 for none. */
+    uint8_t moved[MV_OVERRIDE_CODE_MAX]; /* its instructions as they are executed elsewhere */
+    /* Offsets in `moved` of 32-bit displacements relative to their instruction's end, and where
+     * that end is; 0, 0 for none. The displacements are those for `moved` at the function's place.
+     */
     uint8_t displacement[2], end[2];
-    uint8_t unused[4];
+    uint8_t moved_length;
+    uint8_t indirect; /* 1: it is the resolver of an IFUNC; what it chooses is taken over, and what
+                         it has chosen is in the variable, which there must be */
+    uint8_t unused[2];
 };

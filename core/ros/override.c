@@ -183,8 +183,9 @@ static void take_over(unsigned index, const struct mv_override_function *functio
     if (READ_ONCE(modules.at[index]))
         return;
     if (function->wrapper)
-        original = rw_take_over(at, function, function->wrapper);
-    uint64_t *slot = ros_space_module_word(function->original);
+        original = rw_take_over(at, function);
+    // What a resolver chooses is not known yet.
+    uint64_t *slot = function->indirect ? NULL : ros_space_module_word(function->original);
     if (slot && original)
         WRITE_ONCE(*slot, original);
     WRITE_ONCE(modules.at[index], original);

@@ -15,7 +15,9 @@ from click.shell_completion import CompletionItem
 from multiverse.core import EXIT_FAILURE
 
 if TYPE_CHECKING:
-    from multiverse.overrides.module import Description
+    from collections.abc import Callable
+
+    from multiverse.overrides.module import Description, TakenFunction
 
 EXIT_MISTAKES = 1
 
@@ -159,8 +161,9 @@ def list_sets(as_json: bool) -> None:
 
 @override.command()
 @what
+@click.option("--program", metavar="PROG", help="also say how functions of this program are got at")
 @click.option("--source", is_flag=True, help="the C that is generated instead")
-def explain(what: str, source: bool) -> None:
+def explain(what: str, program: str | None, source: bool) -> None:
     """Say call by call what happens with a TOML file, a built module or an installed set."""
     from multiverse.overrides.build import check as check_file
     from multiverse.overrides.errors import Mistakes, Unusable
@@ -170,7 +173,8 @@ def explain(what: str, source: bool) -> None:
     try:
         if not source:
             modules = load_all([what], warn)
-            click.echo("\n".join(explanation(module.description) for module in modules), nl=False)
+            how = _in_program(program)
+            click.echo("\n".join(explanation(m.description, how) for m in modules), nl=False)
             return
         path = locate(what)
         if path.suffix != ".toml":
@@ -193,8 +197,26 @@ _FUNCTION_RESULTS = {
 }
 
 
-def explanation(module: Description) -> str:
-    """What a module does, in words."""
+def _in_program(name: str | None) -> Callable[[TakenFunction], str]:
+    """How functions are got at in a program; nothing without one. Raises Unusable."""
+    from multiverse.cli.run import find_program
+    from multiverse.overrides.errors import Mistake
+    from multiverse.overrides.plan import describe, find
+    from multiverse.overrides.program import Program
+
+    if not name:
+        return lambda function: ""
+    program = Program(find_program(name))
+
+    def how(function: TakenFunction) -> str:
+        found = find(0, function, program)
+        return f"not: {found.text}" if isinstance(found, Mistake) else describe(found)
+
+    return how
+
+
+def explanation(module: Description, how: Callable[[TakenFunction], str]) -> str:
+    """What a module does, in words. how: functions are got at, in words."""
     lines = [f"{module.name}: {module.summary}" if module.summary else module.name]
     if module.sets:
         lines.append(f"with the installed sets {', '.join(module.sets)}, below")
@@ -218,6 +240,7 @@ def explanation(module: Description) -> str:
             add(
                 f"function {function.name} is called by the sources, {place}",
                 ("legacy", function.prototype),
+                ("found", how(function)),
             )
             continue
         of = f" of {function.library}" if function.library else ""
@@ -227,6 +250,7 @@ def explanation(module: Description) -> str:
         add(
             f"{'new ' if function.new else ''}function {function.name}{of}, {place}",
             ("legacy", function.prototype),
+            ("found", how(function)),
             ("when", when),
             ("calls", f"{function.call}, with {function.called}"),
             ("result", {**_FUNCTION_RESULTS, **results}.get(function.result, function.result)),

@@ -20,6 +20,7 @@ from multiverse.overrides.module import (
     Section,
     Symbol,
     TakenFunction,
+    resolver,
 )
 from multiverse.overrides.program import File, Found
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from multiverse.overrides.patch import Beginning
 
 PAGE = 4096
+BEHIND = 32  # bytes of code behind a function that it may be necessary to know
 AK_BASE = 0xFFFFFFFF80000000
 
 
@@ -147,7 +149,8 @@ class Taken:
         from multiverse.overrides.patch import beginning
 
         file, function = self.found.file, self.found.function
-        return beginning(file.code(function, function.size), function.size)
+        code = file.code(function, function.size + BEHIND)
+        return beginning(code, function.size, function.address)
 
 
 def assemble(modules: Sequence[Module], taken: Sequence[Taken]) -> bytes:
@@ -199,12 +202,17 @@ def _function(image: Image, taken: Taken, files: Sequence[File]) -> dict[str, An
         "offset": found.file.offset(found.function),
     }
     if function.original:
-        entry["original"] = image.address(taken.module, function.original)
+        called = not function.symbol and found.function.indirect
+        variable = resolver(function.original) if called else function.original
+        entry["original"] = image.address(taken.module, variable)
     if function.symbol:
         replaced = taken.beginning()
         entry["wrapper"] = image.address(taken.module, function.symbol)
         entry["length"] = len(replaced.code)
         entry["bytes"] = replaced.code
+        entry["moved"] = replaced.moved
+        entry["moved_length"] = len(replaced.moved)
+        entry["indirect"] = found.function.indirect
         entry["displacement"] = [at for at, _ in replaced.displacements]
         entry["end"] = [end for _, end in replaced.displacements]
     return entry

@@ -76,6 +76,11 @@ class TakenFunction:
         return Place(self.file, self.line)
 
 
+def resolver(variable: str) -> str:
+    """The variable for the resolver of an imported IFUNC, beside that for an imported function."""
+    return f"{variable}_resolver"
+
+
 @dataclass(frozen=True)
 class Description:
     """What a module's note says."""

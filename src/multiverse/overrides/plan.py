@@ -13,7 +13,7 @@ from multiverse.overrides.program import Program
 from multiverse.overrides.sets import installed, locate
 
 Warn = Callable[[str], None]
-INSTEAD = "override the system call that it makes instead"
+INSTEAD = "take over a function that calls it, or the system call that it makes, instead"
 
 
 def load(what: str, warn: Warn) -> Module:
@@ -126,7 +126,7 @@ def resolve(modules: Sequence[Module], program: Program, warn: Warn) -> list[Tak
         for function in sorted(functions, key=lambda function: not function.symbol):
             if not function.symbol and function.name not in needed:
                 continue
-            taken = _find(number, function, program)
+            taken = find(number, function, program)
             if isinstance(taken, Taken):
                 found.append(taken)
                 needed.update(function.uses)
@@ -141,8 +141,8 @@ def resolve(modules: Sequence[Module], program: Program, warn: Warn) -> list[Tak
     return found
 
 
-def _find(number: int, function: TakenFunction, program: Program) -> Taken | Mistake:
-    """A function in the program, or why it is of no use."""
+def find(number: int, function: TakenFunction, program: Program) -> Taken | Mistake:
+    """A function of a module in the program, or why it is of no use."""
     name, place = function.name, function.place
     if function.new:
         hint = "build a fat binary with it, or take it out"
@@ -160,7 +160,8 @@ def _find(number: int, function: TakenFunction, program: Program) -> Taken | Mis
 
 def _warn_unused(taken: Taken, program: Program, warn: Warn) -> None:
     name, place = taken.function.name, taken.function.place
-    if not program.uses(name):
+    later = taken.found.file not in program.files  # of a library that it loads by itself
+    if not later and not program.uses(name):
         warn(
             f"{place}: warning: no file of {program.path} imports {name}; only calls within"
             f" {taken.found.file.name} are taken over"
@@ -169,16 +170,32 @@ def _warn_unused(taken: Taken, program: Program, warn: Warn) -> None:
 
 def _unsuitable(taken: Taken) -> Mistake | None:
     function, where = taken.function, taken.found
+    if not function.symbol:
+        return None
     try:
-        if where.function.indirect:
-            raise Unusable("is one of several, chosen when the program starts (IFUNC)")
-        if function.symbol:
-            taken.beginning()
+        taken.beginning()
         return None
     except Unusable as error:
-        what, hint = ("taken over", INSTEAD) if function.symbol else ("imported", "do without")
-        text = f"{function.name} in {where.file.name} cannot be {what}: it {error}; {hint}"
+        who = "its resolver (it is an IFUNC)" if where.function.indirect else "it"
+        text = (
+            f"{function.name} in {where.file.name} cannot be taken over: {who} {error}; {INSTEAD}"
+        )
         return Mistake(function.place, text)
+
+
+def describe(taken: Taken) -> str:
+    """How a function of the program is taken over, or called."""
+    function, where = taken.function, taken.found
+    if where.function.indirect:
+        way = (
+            "calls of what its resolver chooses are taken over"
+            if function.symbol
+            else ("what its resolver chooses is called")
+        )
+        return f"in {where.file.name}, an IFUNC: {way}"
+    if function.symbol:
+        return f"in {where.file.name}, whose first {len(taken.beginning().code)} bytes make room"
+    return f"in {where.file.name}"
 
 
 def _key(taken: Taken) -> Hashable:

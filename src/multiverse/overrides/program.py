@@ -33,7 +33,7 @@ class Function:
     name: str
     address: int
     size: int  # 0: not known
-    indirect: bool  # an IFUNC: a resolver chooses the function
+    indirect: bool  # an IFUNC: this is its resolver, which chooses the function
 
 
 class Symbols:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from multiverse.overrides.definition import Definition, Function, Import, Override, Syscall
 from multiverse.overrides.errors import Mistake, Place
+from multiverse.overrides.module import resolver
 from multiverse.overrides.prototypes import CType, Prototype, definitions
 
 GENERATED = "wrappers.c"
@@ -144,7 +145,9 @@ def preamble(definition: Definition) -> Wrappers:
         returned = "" if legacy.result.kind == "void" else "return "
         out.add("", f"// {imported.place}: {imported.legacy}")
         out.add(f"{legacy.declare(pointer, pointer=True)};")
+        out.add(f"__typeof__({pointer}) (*{resolver(pointer)})(void); // of an IFUNC")
         out.add(f"{legacy};", f"{legacy}", "{", place=imported.place)
+        out.add(f"    if (!{pointer})", f"        {pointer} = {resolver(pointer)}();")
         out.add(f"    {returned}{pointer}({arguments});", "}")
         out.originals[imported] = pointer
     if definition.sources:
@@ -244,11 +247,12 @@ def _function(out: Wrappers, override: Function, called: Called, i: int) -> None
     out.symbols[override] = symbol
     fallback = falls_back(override, called)
     original = ""
-    if fallback or override.when:
-        original = _original(legacy, i, "original")
-        out.originals[override] = original
-        out.add(f"{legacy.declare(original, pointer=True)};")
-        original = f"{original}({', '.join(legacy.names)})"
+    if not override.new:  # the core keeps there what the resolver of an IFUNC has chosen, too
+        variable = _original(legacy, i, "original")
+        out.originals[override] = variable
+        out.add(f"{legacy.declare(variable, pointer=True)};")
+        if fallback or override.when:
+            original = f"{variable}({', '.join(legacy.names)})"
     out.add(f"{legacy.declare(symbol)};")
     out.add(legacy.declare(symbol), "{")
     void = legacy.result.kind == "void"
