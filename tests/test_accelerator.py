@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import doctest
 import json
+import mmap
 import os
 import signal
 import struct
@@ -370,6 +371,79 @@ def test_importing_starts_nothing() -> None:
     script = "import multiverse, sys; print('cffi' in sys.modules, 'ctypes' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "False False\n"
+
+
+# ---- The quick way ------------------------------------------------------------------------------
+
+
+class Same:
+    """Functions that return their first argument."""
+
+    def __init__(self) -> None:
+        self.memory = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        self.memory.write(bytes.fromhex("4889f8c3"))  # mov %rdi, %rax; ret
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+
+    def typed(self, result: Any, *kinds: Any) -> Any:
+        return ctypes.CFUNCTYPE(result, *kinds)(self.address)
+
+
+def never(*_: Any) -> None:
+    raise AssertionError("not the quick way")
+
+
+WHOLE = [0, 1, -1, 127, 128, 255, -(1 << 15), 1 << 31, (1 << 32) - 1, -(1 << 63)]
+QUICK = {
+    **dict.fromkeys("bBhHiIlL", WHOLE),
+    **dict.fromkeys("df", [1.5, -0.1, 3]),
+    "P": [None, 0, 4096],
+}
+KINDS = {kind._type_: kind for kind in vars(ctypes).values() if hasattr(kind, "_type_")}
+
+
+def test_plain_calls_are_quick(hrt: multiverse.Hrt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the second time on Python has no part in them; the results are those of ctypes."""
+    same = Same()
+    functions = {letter: same.typed(KINDS[letter], KINDS[letter]) for letter in QUICK}
+    text = same.typed(ctypes.c_void_p, ctypes.c_char_p)
+    length = ctypes.CDLL(None)["strlen"]
+    nothing = same.typed(None, ctypes.c_int)
+    for function in (*functions.values(), nothing):
+        hrt.call(function, 0)
+    for function in (text, length):
+        hrt.call(function, b"text")
+    monkeypatch.setattr(hrt, "_call", never)
+    for letter, function in functions.items():
+        for value in QUICK[letter]:
+            assert hrt.call(function, value) == function(value), (letter, value)
+    literal = b"text"
+    assert hrt.call(text, literal) == text(literal)
+    assert hrt.call(length, literal) == 4 and hrt.call(nothing, 5) is None
+    assert hrt.call(same.address, -5) == -5 and hrt.call(same.address, (1 << 64) - 5) == -5
+    with pytest.raises(multiverse.HrtFault):
+        hrt.call(length, 16)
+
+
+def test_what_has_changed_is_not_quick(hrt: multiverse.Hrt) -> None:
+    same = Same()
+    function = same.typed(ctypes.c_int, ctypes.c_int)
+    for _ in range(2):
+        assert hrt.call(function, -1) == -1
+    function.restype = ctypes.c_uint
+    assert hrt.call(function, -1) == (1 << 32) - 1
+    function.errcheck = lambda result, *_: result + 1
+    assert hrt.call(function, 1) == 2
+    real = same.typed(ctypes.c_double, ctypes.c_double)
+    for _ in range(2):
+        for wrong in ((), (None,)):
+            with pytest.raises(TypeError):
+                hrt.call(real, *wrong)
+        with pytest.raises(OverflowError):
+            hrt.call(same.address, 1 << 70)
+    with pytest.raises(TypeError):
+        hrt.call()
+    with pytest.raises(TypeError):
+        hrt.call(function, 1, other=2)
 
 
 # ---- Conversions, without an HRT: as ctypes itself does them ------------------------------------

@@ -15,7 +15,7 @@ import operator
 import struct
 import sys
 from _ctypes import CFuncPtr, _Pointer, _SimpleCData
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
@@ -40,6 +40,7 @@ class Frame:
 
     def __init__(self, ffi: Any) -> None:
         self.call = ffi.new("struct mv_call *")
+        self.place = int(ffi.cast("uintptr_t", self.call))
         self.words = self.call.integers
         self.real_words = self.call.reals
         self.result = ffi.cast("uint64_t *", self.call.result)
@@ -79,14 +80,14 @@ class Frame:
         else:
             self.stack.append(struct.unpack("<Q", struct.pack("<d", value))[0])
 
-    def complete(self, ffi: Any, address: Any) -> Any:
-        """All arguments are there: the struct for a call of the function at `address`."""
+    def complete(self, ffi: Any, address: Any) -> int:
+        """All arguments are there: the address of the struct for a call of a function."""
         self.call.function = address
         if self.stack:
             words = ffi.new("uint64_t[]", self.stack)
             self.keep.append(words)
             self.call.stack, self.call.stack_count = words, len(self.stack)
-        return self.call
+        return self.place
 
     def result_bytes(self) -> bytes:
         """RAX."""
@@ -103,7 +104,8 @@ class Function:
 
     address: as cffi's void pointer. adders: of the arguments whose types are known; others may
     follow if it is variadic. read: its result. real: that is in XMM0, not in RAX. checked: it is
-    one of ctypes', whose types can be changed, and which can have an errcheck.
+    one of ctypes', whose types can be changed, and which can have an errcheck. plan: the same for
+    _calls.c, where all types are plain.
     """
 
     address: Any
@@ -112,6 +114,17 @@ class Function:
     read: Read
     real: bool = False
     checked: bool = False
+    plan: bytes | None = None
+
+
+def plan(
+    address: int, kinds: Sequence[str], result: str, checked: bool, *, variadic: bool
+) -> bytes | None:
+    """What a call of a function takes, as lib/python/calls.c has it; None if it cannot do it."""
+    if not result or not all(kinds):
+        return None
+    head = struct.pack("<Qc??", address, result.encode(), checked, variadic)
+    return head + "".join(kinds).encode()
 
 
 def plain(value: Any) -> Any:
@@ -141,8 +154,8 @@ class Converter:
 
     def __init__(self, ffi: Any) -> None:
         self.ffi = ffi
-        # Functions that have been seen, by id, with the types that they had then.
-        self.known: dict[int, tuple[Callable[[], Any], Any, Any, Function]] = {}
+        # Functions that have been seen, by id, with the types that they had then. Also _calls.c's.
+        self.known: dict[int, tuple[Callable[[], Any], Any, Any, Function, bytes | None]] = {}
         self.by_address = functools.lru_cache(256)(self.address_function)
 
     # ---- Values -------------------------------------------------------------------------------
@@ -189,10 +202,7 @@ class Converter:
     def add_any(self, frame: Frame, value: Any) -> None:
         """Add an argument of which only the value is known."""
         kind = type(value)
-        if kind is int and 0 <= value <= HIGHEST and frame.integers < INTEGERS:
-            frame.words[frame.integers] = value  # the common case, without a call
-            frame.integers += 1
-        elif kind is int:
+        if kind is int:
             frame.add_integer(value)
         elif kind is float:
             frame.add_real(value)
@@ -210,10 +220,10 @@ class Converter:
         else:
             frame.add_integer(self.pointer(frame, value))
 
-    def add_variable(self, target: Function, frame: Frame, args: tuple[Any, ...]) -> None:
-        """Add arguments that are not as many as have types. TypeError: that cannot be."""
+    def add(self, target: Function, frame: Frame, args: tuple[Any, ...]) -> None:
+        """Add all arguments. TypeError: they are not as many as have types."""
         known = len(target.adders)
-        if len(args) < known or not target.variadic:
+        if len(args) < known or (len(args) > known and not target.variadic):
             raise TypeError(f"{known} arguments expected, {len(args)} given")
         for add, value in zip(target.adders, args, strict=False):
             add(frame, value)
@@ -273,6 +283,22 @@ class Converter:
         frame.add_integer(self.pointer(frame, value))
 
     @staticmethod
+    def letter_ctypes(kind: Any) -> str:
+        """What _calls.c knows arguments of a ctypes type as; nothing: it does not."""
+        if isinstance(getattr(kind, "from_param", None), MethodType):
+            return ""
+        letter = kind._type_ if issubclass(kind, _SimpleCData) else "P"
+        return {"z": "P"}.get(letter, letter) if letter in "bBhHiIlLqQfdPz" else ""
+
+    @staticmethod
+    def result_letter_ctypes(kind: Any) -> str:
+        """The same for results."""
+        if kind is None:
+            return "v"
+        simple = isinstance(kind, type) and kind.__mro__[1] is _SimpleCData
+        return kind._type_ if simple and (kind._type_ in RESULTS or kind._type_ == "P") else ""
+
+    @staticmethod
     def result_ctypes(kind: Any) -> tuple[Read, bool]:
         """How a result of a ctypes type is read, and whether it is in XMM0."""
         if kind is None:
@@ -298,12 +324,15 @@ class Converter:
 
     def ctypes_function(self, function: Any, kinds: Any, result: Any, *, checked: bool) -> Function:
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
+        adders = tuple(self.adder_ctypes(kind) for kind in kinds or ())
+        letters = [self.letter_ctypes(kind) for kind in kinds or ()]
         return Function(
             self.ffi.cast("void *", address),
-            tuple(self.adder_ctypes(kind) for kind in kinds or ()),
+            adders,
             True,
             *self.result_ctypes(result),
             checked,
+            plan(address, letters, self.result_letter_ctypes(result), checked, variadic=True),
         )
 
     # ---- cffi ---------------------------------------------------------------------------------
@@ -345,17 +374,32 @@ class Converter:
             return convert, False
         raise TypeError(f"{kind.cname} results are not supported")
 
+    def letter_cffi(self, kind: Any) -> str:
+        """What _calls.c knows a cffi type of numbers as; nothing: it does not."""
+        if kind.kind != "primitive" or kind.cname in ("char", "_Bool", "wchar_t", "long double"):
+            return ""
+        if kind.cname in ("double", "float"):
+            return str(kind.cname[0])
+        letter = {1: "b", 2: "h", 4: "i", 8: "q"}.get(self.ffi.sizeof(kind), "")
+        return letter if int(self.ffi.cast(kind, -1)) < 0 else letter.upper()
+
     def cffi_function(self, function: Any) -> Function:
         kind = self.ffi.typeof(function)
         if kind.kind == "pointer":
             kind = kind.item
         if kind.kind != "function":
             raise TypeError(f"{kind.cname} is no function")
+        address = self.ffi.cast("void *", function)
+        adders = tuple(self.adder_cffi(each) for each in kind.args)
+        letters = [self.letter_cffi(each) or "P" * hasattr(each, "item") for each in kind.args]
+        result = "v" if kind.result.kind == "void" else self.letter_cffi(kind.result)
+        number, variadic = int(self.ffi.cast("uintptr_t", address)), bool(kind.ellipsis)
         return Function(
-            self.ffi.cast("void *", function),
-            tuple(self.adder_cffi(each) for each in kind.args),
-            bool(kind.ellipsis),
+            address,
+            adders,
+            variadic,
             *self.result_cffi(kind.result),
+            plan=plan(number, letters, result, False, variadic=variadic),
         )
 
     # ---- Anything -----------------------------------------------------------------------------
@@ -393,5 +437,5 @@ class Converter:
             )
         number = id(function)
         weak = ref(function, lambda _: self.known.pop(number, None))
-        self.known[number] = (weak, kinds, result, target)
+        self.known[number] = (weak, kinds, result, target, target.plan)
         return target

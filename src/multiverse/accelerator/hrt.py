@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
+from multiverse.accelerator._calls import Calls
 from multiverse.accelerator.convert import Converter, Frame
 from multiverse.accelerator.library import HrtError, library
 
@@ -14,7 +15,7 @@ MV_HRT_NATIVE = 1
 EFAULT = 14
 
 
-class Hrt:
+class Hrt(Calls):
     """A hybrid runtime in which single native functions are called, on the process's live data.
 
     >>> import ctypes, multiverse
@@ -49,8 +50,11 @@ class Hrt:
         if err:
             raise self._library.error(err)
         self._handle = handle[0]
-        self._call = self._library.lib.mv_hrt_call
         self._converter = Converter(ffi)
+        lib = self._library.lib
+        pointers = (lib.mv_hrt_call, lib.mv_hrt_invoke, self._handle)
+        call, invoke, hrt = (int(ffi.cast("uintptr_t", pointer)) for pointer in pointers)
+        self._attach(call, invoke, hrt, self._converter.known)
         self._frames: list[Frame] = []  # that no call uses
         self._threads = threads
         self._executor: ThreadPoolExecutor | None = None
@@ -63,30 +67,17 @@ class Hrt:
         ring = int(self._library.lib.mv_hrt_ring(self._handle))
         return ring if ring >= 0 else None
 
-    @property
-    def errno(self) -> int:
-        """C's errno as the calling thread's last call left it."""
-        return int(self._library.ffi.errno)
-
     def _check(self) -> None:
         if self._closed:
             raise HrtError(108, "HRT call: the HRT has been closed; make another one")
         if os.getpid() != self._pid:
             raise HrtError(10, "HRT call: the HRT belongs to the parent of this process; make one")
 
-    def call(self, function: Any, *args: Any, restype: Any = None) -> Any:
-        """Call a function in the HRT and return its result.
+    def _failed(self, err: int) -> NoReturn:
+        raise self._library.fault() if err == -EFAULT else self._library.error(err)
 
-        function: a function of ctypes or cffi, a numba @cfunc, or an address (int), whose result
-        `restype` (a ctypes type; 64-bit integer) describes. args: numbers, bytes, buffers such as
-        NumPy arrays, None, and what ctypes and cffi have; converted as the function's types say.
-        Other Python threads go on meanwhile. The function runs on a thread of the HRT with the
-        calling thread's thread-local storage.
-
-        Raises HrtFault if an instruction of it raises a signal (SIGSEGV, SIGFPE, ...), HrtError if
-        the HRT has been closed or belongs to a parent process, TypeError for what cannot be
-        converted.
-        """
+    def _call(self, function: Any, args: tuple[Any, ...], restype: Any) -> Any:
+        """call() for all arguments and results."""
         if self._closed:
             self._check()
         target = self._converter.function(function, restype)
@@ -95,27 +86,13 @@ class Hrt:
         except IndexError:
             frame = Frame(self._library.ffi)
         try:
-            if len(args) == len(target.adders):
-                for add, value in zip(target.adders, args, strict=False):
-                    add(frame, value)
-            else:
-                self._converter.add_variable(target, frame, args)
-            if frame.reals or frame.stack or target.real:
-                call = frame.complete(self._library.ffi, target.address)
-                err = self._library.lib.mv_hrt_invoke(self._handle, call)
-            else:  # the same, with fewer cache lines
-                err = self._call(
-                    self._handle, frame.result, target.address, frame.integers, frame.words
-                )
-            if err == -EFAULT:
-                raise self._library.fault()
+            self._converter.add(target, frame, args)
+            err = self._invoke(frame.complete(self._library.ffi, target.address))
             if err:
-                raise self._library.error(err)
+                self._failed(err)
             result = target.read(frame)
         finally:
-            if frame.reals or frame.keep or frame.stack:
-                frame.clear()
-            frame.integers = 0
+            frame.clear()
             self._frames.append(frame)
         if target.checked:
             check = function.errcheck
@@ -144,6 +121,7 @@ class Hrt:
         if self._executor:
             self._executor.shutdown()
         self._closed = True
+        self._detach()
         err = self._library.lib.mv_hrt_destroy(self._handle)
         if err:
             raise self._library.error(err)
