@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from multiverse.core import core_header
-from multiverse.overrides import blob, calls
+from multiverse.overrides import blob, calls, kept, plan
 from multiverse.overrides.build import build, check
 from multiverse.overrides.definition import read
 from multiverse.overrides.errors import Mistakes, Unusable
@@ -1060,6 +1060,142 @@ def test_optional_functions(write: Write, tmp_path: Path, legacy: str) -> None:
     else:
         _, answered, _, functions = decode(blob([str(path)], str(user), no_warning))
         assert len(answered) == 1 and functions == []
+
+
+# ---- Blobs that are kept -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Programs for which blobs are made from now on, with an empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept, "FRESH_NS", -(10**12))  # files of these tests are new
+    programs: list[str] = []
+    make = plan.make_blob
+
+    def counted(whats: Any, program: str, *rest: Any) -> bytes:
+        programs.append(program)
+        return make(whats, program, *rest)
+
+    monkeypatch.setattr(plan, "make_blob", counted)
+    return programs
+
+
+def entries(tmp_path: Path) -> list[Path]:
+    return sorted(tmp_path.glob("cache/multiverse/overrides/blobs/*"))
+
+
+SETS = ["identity", "memory"]
+
+
+def test_blobs_are_kept(made: list[str], tmp_path: Path) -> None:
+    first = blob(SETS, "/bin/true", no_warning)
+    assert blob(iter(SETS), "/bin/true", no_warning) == first
+    assert made == ["/bin/true"]
+    for others in (["identity"], ["memory", "identity"]):
+        assert blob(others, "/bin/true", no_warning) != first
+    blob(SETS, "/bin/false", no_warning)
+    assert len(made) == 4 and len(entries(tmp_path)) == 4
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in entries(tmp_path))
+
+
+def test_kept_blobs_take_little(tmp_path: Path) -> None:
+    """Nothing of what makes blobs is imported then."""
+    script = (
+        "import sys; from multiverse.overrides import blob; blob(['identity'], '/bin/true');"
+        "print(not {'elftools', 'pycparser', 'capstone', 'cffi', 'tempfile'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", script]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    outputs = [subprocess.check_output(command, env=environment) for _ in range(2)]
+    assert outputs == [b"False\n", b"True\n"]
+
+
+def test_what_changes_makes_another(
+    made: list[str], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program, a library, where the linker finds it, an override, Multiverse."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path}/first:{tmp_path}/second")
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    library = compiled(
+        tmp_path, "second/libx.so", "long x(void) { return 1; }\n", "-shared", "-fPIC"
+    )
+    source = "long x(void);\nint main(void) { return (int)x(); }\n"
+    linked = ("-L", str(library.parent), "-lx")
+    user = str(compiled(tmp_path, "user", source, *linked))
+    module = tmp_path / "x.override"
+    toml = write(function("long x(void)", "f()"), F)
+
+    def build_module() -> None:
+        module.write_bytes(build(toml, cache=False).content)
+
+    def change() -> None:
+        monkeypatch.setattr(kept, "__version__", "another")
+
+    changes = [
+        lambda: compiled(tmp_path, "user", source + "int y;\n", *linked),
+        lambda: compiled(
+            tmp_path, "second/libx.so", "long x(void) { return 2; }\n", "-shared", "-fPIC"
+        ),
+        lambda: shutil.copy(library, tmp_path / "first"),
+        build_module,
+        change,
+    ]
+    build_module()
+    for number, changed in enumerate([lambda: None, *changes], 1):
+        changed()
+        for _ in range(2):
+            content = blob([str(module)], user, no_warning)
+        assert len(made) == number
+    _, _, files, _ = decode(content)
+    assert files[0].inode == (tmp_path / "first" / "libx.so").stat().st_ino
+
+
+def test_what_is_not_kept(
+    made: list[str], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a compiler made, what was warned of, and what may have changed meanwhile."""
+    blob([str(write(CALL, F))], "/bin/true", no_warning)
+    monkeypatch.setattr(kept, "FRESH_NS", 10**9)
+    user = str(compiled(tmp_path, "user", "int main(void) { return 0; }\n"))
+    blob(["identity"], user, no_warning)
+    monkeypatch.setattr(kept, "FRESH_NS", -(10**12))
+    module = tmp_path / "x.override"
+    path = write(function("long atoll(const char *s)", "f()"), F)
+    module.write_bytes(build(path, cache=False).content)
+    warnings: list[str] = []
+    blob([str(module)], user, warnings.append)
+    assert len(warnings) == 1 and len(made) == 3 and not entries(tmp_path)
+    nothing = tmp_path / "script"
+    nothing.write_text("#!\n")
+    blob(["memory"], str(nothing), no_warning)  # which is Linux's to refuse
+
+
+@given(data=st.data())
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_entries(made: list[str], tmp_path: Path, data: st.DataObject) -> None:
+    wanted = blob(["identity"], "/bin/true", no_warning)
+    (entry,) = entries(tmp_path)
+    content = bytearray(entry.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[at] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del content[at:]
+    entry.write_bytes(content)
+    made.clear()
+    assert blob(["identity"], "/bin/true", no_warning) == wanted and len(made) == 1
+    assert blob(["identity"], "/bin/true", no_warning) == wanted and len(made) == 1
+
+
+def test_the_cache_does_not_grow(
+    made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "ENTRIES_MAX", 2)
+    for name in ("true", "false", "cat", "ls"):
+        blob(["memory"], f"/bin/{name}", no_warning)
+    assert len(entries(tmp_path)) == 2
 
 
 # ---- The documentation -------------------------------------------------------------------------

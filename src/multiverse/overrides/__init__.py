@@ -17,9 +17,16 @@ def blob(
     Raises multiverse.overrides.errors.Mistakes for mistakes in TOML files, and Unusable for the
     rest.
     """
-    from multiverse.overrides.plan import make_blob
+    from multiverse.overrides.kept import Kept
 
-    return make_blob(paths_or_names, program, warn)
+    whats = list(paths_or_names)
+    kept = Kept(whats, program)
+    content = kept.recall()
+    if content is None:
+        from multiverse.overrides.plan import make_blob
+
+        content = make_blob(whats, program, warn, kept)
+    return content
 
 
 def sealed(content: bytes) -> int:

@@ -19,6 +19,7 @@ from multiverse.core import core_path
 from multiverse.overrides import compiler, described
 from multiverse.overrides.definition import Definition, Override, only_names_sets, read
 from multiverse.overrides.errors import Mistake, Mistakes, Place, Unusable, similar
+from multiverse.overrides.kept import cache_directory
 from multiverse.overrides.module import (
     NOTE_SECTION,
     NOTE_TYPE,
@@ -366,8 +367,8 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 def _cache_place(path: Path, name: str) -> Path | None:
     """Where the module of a TOML file is kept; None if nothing can be."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    if not os.path.isabs(home):
+    directory = cache_directory()
+    if not directory:
         return None
     try:
         parts = [
@@ -385,4 +386,4 @@ def _cache_place(path: Path, name: str) -> Path | None:
     key = hashlib.sha256()
     for part in parts:
         key.update(len(part).to_bytes(8, "little") + part)
-    return Path(home, "multiverse", "overrides", f"{key.hexdigest()}.o")
+    return directory / f"{key.hexdigest()}.o"

@@ -8,6 +8,7 @@ from pathlib import Path
 from multiverse.overrides.build import build
 from multiverse.overrides.errors import Mistake, Mistakes, Place, Unusable, similar
 from multiverse.overrides.image import Taken, assemble
+from multiverse.overrides.kept import Kept
 from multiverse.overrides.module import Module, TakenFunction
 from multiverse.overrides.program import Program
 from multiverse.overrides.sets import installed, locate
@@ -18,8 +19,13 @@ INSTEAD = "take over a function that calls it, or the system call that it makes,
 
 def load(what: str, warn: Warn) -> Module:
     """The module for a TOML file, a built module or a set's name. Raises Mistakes, Unusable."""
+    return _load(_file(what), what, warn)
+
+
+def _file(what: str) -> Path:
+    """What is read for a TOML file, a built module or a set's name. Raises Unusable."""
     path = locate(what)
-    return _load(path, what, warn) if path == Path(what) else _load(installed(what), what, warn)
+    return path if path == Path(what) else installed(what)
 
 
 def load_all(whats: Iterable[str], warn: Warn) -> list[Module]:
@@ -231,12 +237,29 @@ def load_together(whats: Iterable[str], warn: Warn) -> list[Module]:
     return modules
 
 
-def make_blob(whats: Iterable[str], program: str, warn: Warn) -> bytes:
+def make_blob(whats: Sequence[str], program: str, warn: Warn, kept: Kept) -> bytes:
     """What the core gets (core/abi/override.h). Raises Mistakes, Unusable.
 
     whats: TOML files, built modules and sets' names; program: the program's file;
-    warn: called with lines that the user should see.
+    warn: called with lines that the user should see; kept: where the result is kept, unless there
+    were such lines, or a compiler had a part in it.
     """
-    modules = load_together(whats, warn)
+    warnings: list[str] = []
+
+    def tell(line: str) -> None:
+        warnings.append(line)
+        warn(line)
+
+    modules = load_together(whats, tell)
     functions = any(module.description.functions for module in modules)
-    return assemble(modules, resolve(modules, Program(program), warn) if functions else [])
+    user = Program(program) if functions else None
+    content = assemble(modules, resolve(modules, user, tell) if user else [])
+    descriptions = [module.description for module in modules]
+    # What libraries that are named by their paths would depend on is not known.
+    by_path = any("/" in (f.library or "") for d in descriptions for f in d.functions)
+    if not warnings and not by_path and not any(d.inputs for d in descriptions):
+        sets = [name for d in descriptions for name in d.sets]
+        loaded = [file.path for file in user.files] if user else []
+        read = [*map(str, [*map(_file, whats), *map(installed, sets)]), *loaded]
+        kept.keep(content, read, user.files[0].interpreter if user else None, loaded[1:])
+    return content

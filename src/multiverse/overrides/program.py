@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import shutil
 import struct
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +14,9 @@ from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
 
 from multiverse.overrides.errors import Unusable
+from multiverse.overrides.loading import libraries, past_scripts
 from multiverse.toolchain.elf import PARSER_ERRORS, Executable, Refused
 
-TIMEOUT = 30  # seconds
-SCRIPTS_MAX = 4  # interpreters of interpreters, as in Linux
-_LIBRARY = re.compile(r"\s*(?:\S+ => )?(/.+) \(0x[0-9a-f]+\)$")
 _SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym
 STB_LOCAL, STT_FUNC, STT_GNU_IFUNC = 0, 2, 10
 
@@ -167,13 +162,13 @@ class Program:
     """A program's files, in the order in which the dynamic linker looks for symbols."""
 
     def __init__(self, path: str) -> None:
-        path = _past_scripts(path)
+        path = past_scripts(path)
         first = File(path)
         self.path = path
         self.files = [first]
         interpreter = first.interpreter
         if interpreter:
-            self.files += [File(library) for library in _libraries(interpreter, path)]
+            self.files += [File(library) for library in libraries(interpreter, path)]
 
     def find(self, name: str, library: str | None) -> Found | None:
         """The definition that the program's calls reach; of `library` if that is given.
@@ -210,51 +205,3 @@ class Program:
             or own.dynamic.function(name) is not None
             or own.static.function(name) is not None
         )
-
-
-def _past_scripts(path: str) -> str:
-    """The ELF file that executes a program."""
-    for _ in range(SCRIPTS_MAX):
-        try:
-            with open(path, "rb") as file:
-                line = file.readline(256)
-        except OSError as error:
-            raise Unusable(f"{path}: {error.strerror}; check the file") from None
-        if not line.startswith(b"#!"):
-            return path
-        words = os.fsdecode(line[2:]).split()
-        if not words:
-            raise Unusable(f"{path}: a script without an interpreter; name one in its first line")
-        path = words[0]
-        if os.path.basename(path) == "env":
-            commands = [w for w in words[1:] if not w.startswith("-") and "=" not in w]
-            path = _in_path(commands[0]) if commands else path
-    raise Unusable(f"{path}: too many scripts that are interpreters; give a program")
-
-
-def _in_path(name: str) -> str:
-    return shutil.which(name) or name
-
-
-def _libraries(interpreter: str, path: str) -> list[str]:
-    """What the dynamic linker would load, preloaded libraries and itself included."""
-    command = [interpreter, "--list", os.path.abspath(path)]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=TIMEOUT,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        reason = getattr(error, "strerror", None) or f"no end after {TIMEOUT} s"
-        raise Unusable(f"{interpreter}: {reason}; {path} cannot be started") from None
-    if done.returncode != 0:
-        last = (done.stderr or done.stdout).strip().split("\n")[-1]
-        raise Unusable(f"{path}: its libraries cannot be found: {last}; check the installation")
-    matches = (_LIBRARY.match(line) for line in done.stdout.split("\n"))
-    found = (os.path.realpath(match[1]) for match in matches if match)
-    own = os.path.realpath(path)
-    return [library for library in dict.fromkeys(found) if library != own]
