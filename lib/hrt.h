@@ -46,6 +46,8 @@ struct worker {
     uint32_t owned __attribute__((aligned(CACHE_LINE))); // by a caller, or for a task
 
     struct mv_context saved __attribute__((aligned(CACHE_LINE))); // where a fault goes on
+    struct mv_context unwound;                                    // where one of the unwinder does
+    bool unwinding;                                               // it is at work, after a fault
     struct mv_fault fault;
     struct mv_hrt *hrt;
     char *stack, *stack_end; // what mv_in_hrt() goes by

@@ -158,12 +158,16 @@ void worker_fault(int sig, void *info, void *context)
         raise(sig);
         _exit(128 + sig);
     }
+    if (worker->unwinding) // it has read what is not there
+        mv_context_restore(&worker->unwound, 1);
     struct mv_fault *fault = &worker->fault;
     *fault = (struct mv_fault){.signal = sig, .code = i->si_code, .address = (uint64_t)i->si_addr};
     for (unsigned n = 0; n < 18; n++)
         fault->registers[n] = (uint64_t)uc->uc_mcontext.gregs[n];
     void *frames[34];
-    int count = backtrace(frames, 34);
+    worker->unwinding = true;
+    int count = mv_context_save(&worker->unwound) ? 0 : backtrace(frames, 34);
+    worker->unwinding = false;
     int first = 0; // the first ones are the handler's own
     while (first < count && frames[first] != (void *)fault->registers[16])
         first++;

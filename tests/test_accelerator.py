@@ -292,6 +292,20 @@ def test_faults(hrt: multiverse.Hrt) -> None:
         hrt.submit(libc.strlen, 16).result(timeout=20)
 
 
+@pytest.mark.parametrize("address", [16, 0xDEAD000, "data"])
+def test_pointers_that_are_not_code(hrt: multiverse.Hrt, address: Any) -> None:
+    """Where they point to is said, also if nothing can be read there."""
+    data = ctypes.create_string_buffer(64)
+    if address == "data":
+        address = ctypes.addressof(data)
+    with pytest.raises(multiverse.HrtFault) as raised:
+        hrt.call(address)
+    fault = raised.value
+    assert (fault.signal, fault.address) == (signal.SIGSEGV, address)
+    assert fault.registers["rip"] == fault.return_addresses[0] == address
+    assert hrt.call(libc.strlen, b"and on") == 6
+
+
 def test_wrong_arguments(hrt: multiverse.Hrt) -> None:
     with pytest.raises(TypeError, match="encode"):
         hrt.call(libc.strlen, "text")
