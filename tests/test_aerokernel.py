@@ -21,7 +21,10 @@ PARTS = {
         *("events_between", "mutexes_between", "conditions_between", "barriers_between"),
     ],
     "memory": ["pages", "objects", "linux_knows", "two_cpus"],
-    "pages": ["arguments", "barrier", "refused", "mapped_anew", "entries", "two_cpus"],
+    "pages": [
+        *("arguments", "barrier", "refused", "refused_calls", "mapped_anew", "entries"),
+        "two_cpus",
+    ],
     "cpus": ["data_and_calls", "timers", "a_clock", "registers"],
 }
 STDERR = {"cpus": b"printed by the AeroKernel -5 ff\n"}

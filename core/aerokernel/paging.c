@@ -185,10 +185,17 @@ static uint64_t guard_all(uint64_t leaf)
     return (leaf & ~(PTE_WRITE | PTE_PRESENT)) | PTE_GUARDED;
 }
 
+// What a claimed leaf forbids is its claim's.
 static uint64_t unguarded(uint64_t leaf)
 {
-    const uint64_t ours = PTE_GUARDED | AK_PTE_CLAIMED;
-    return leaf & ours ? (leaf & ~ours) | PTE_WRITE | PTE_PRESENT : leaf;
+    if (leaf & PTE_GUARDED && !(leaf & AK_PTE_CLAIMED))
+        leaf |= PTE_WRITE | PTE_PRESENT;
+    return leaf & ~PTE_GUARDED;
+}
+
+static uint64_t unclaimed(uint64_t leaf)
+{
+    return leaf & AK_PTE_CLAIMED ? (leaf & ~AK_PTE_CLAIMED) | PTE_WRITE | PTE_PRESENT : leaf;
 }
 
 // Where the next directory may be, if that of va is absent.
@@ -286,6 +293,11 @@ int ak_guard(struct ak_paging *paging, uint64_t va, uint64_t size, bool reads)
 int ak_unguard(struct ak_paging *paging, uint64_t va, uint64_t size)
 {
     return change_leaves(paging, va, size, unguarded);
+}
+
+void ak_unclaim(struct ak_paging *paging, uint64_t va, uint64_t size)
+{
+    change_leaves(paging, va, size, unclaimed); // only pages are claimed: nothing is split
 }
 
 static bool is_prepared(const struct ak_paging *paging, uint64_t va, uint64_t size)

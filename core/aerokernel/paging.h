@@ -59,6 +59,9 @@ int ak_guard(struct ak_paging *paging, uint64_t va, uint64_t size, bool reads);
 // Leave it to Linux again, before Linux changes its mind.
 int ak_unguard(struct ak_paging *paging, uint64_t va, uint64_t size);
 
+// Forget the programs' own protection of [va, va+size).
+void ak_unclaim(struct ak_paging *paging, uint64_t va, uint64_t size);
+
 // True if va is guarded against such an access.
 bool ak_is_guarded(const struct ak_paging *paging, uint64_t va, bool write);
 

@@ -244,6 +244,9 @@ bool ros_space_is_kernel(uint64_t rip);
 // forbids; and no more, before Linux changes what is mapped there. The latter may be -ENOMEM.
 void ros_space_guard(uint64_t start, uint64_t size, bool reads);
 int ros_space_unguard(uint64_t start, uint64_t size);
+// With the lock held: what the program has claimed in a range counts no more, since Linux has
+// changed what is mapped there. Not before: Linux may refuse.
+void ros_space_unclaim(uint64_t start, uint64_t size);
 // With the lock held: forbid or allow execution of a range.
 void ros_space_forbid_execute(uint64_t start, uint64_t size);
 int ros_space_allow_execute(uint64_t start, uint64_t size);

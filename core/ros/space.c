@@ -392,6 +392,12 @@ int ros_space_unguard(uint64_t start, uint64_t size)
     return space.guards ? ak_unguard(&space.paging, start, size) : 0;
 }
 
+void ros_space_unclaim(uint64_t start, uint64_t size)
+{
+    if (space.attached)
+        ak_unclaim(&space.paging, start, size);
+}
+
 void ros_space_expect_leftovers(void)
 {
     WRITE_ONCE(space.leftovers, true);

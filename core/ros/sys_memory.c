@@ -4,7 +4,8 @@
 // and the execute permission of the HRT's page tables follows: it is taken away before Linux
 // changes the mapping, so that the shoot-down of Linux's MMU notifiers also carries this change,
 // and given after Linux has agreed. So what is not mapped is neither executable nor guarded. Only
-// shmdt does not say what it unmaps; after one, this is made true when memory is mapped. Ranges
+// shmdt does not say what it unmaps; after one, this is made true when memory is mapped. What the
+// program has claimed goes when Linux has agreed, before anybody else can map memory there. Ranges
 // that leave the lower half go straight to Linux, which refuses them: the page tables, which also
 // hold the AeroKernel's own pages, must not hear of them.
 
@@ -15,6 +16,7 @@
 #include <linux/shm.h>
 
 #include "base/region.h"
+#include "rewrite/maps.h"
 #include "rewrite/rewrite.h"
 #include "ros/ros.h"
 
@@ -30,13 +32,45 @@ static int forget(uint64_t start, uint64_t size)
     return ros_space_unguard(start, size);
 }
 
+static bool agreed(int64_t result)
+{
+    return result != ROS_INTERRUPTED && !sys_failed((uint64_t)result);
+}
+
+struct range {
+    uint64_t start, end;
+};
+
+static bool guard_as_mapped(const struct rw_mapping *mapping, void *argument)
+{
+    const struct range *range = argument;
+    uint64_t start = MAX(range->start, mapping->start), end = MIN(range->end, mapping->end);
+    if (start < end && !mapping->writable)
+        ros_space_guard(start, end - start, !mapping->readable && !mapping->executable);
+    return mapping->end >= range->end;
+}
+
+// With the lock held, when Linux has answered about a range that was forgotten. If it has refused,
+// some of it may have changed all the same; what it forbids is guarded again, since handlers of the
+// AeroKernel's are asked about nothing else.
+static void settle(int64_t result, uint64_t start, uint64_t size)
+{
+    struct range range = {ALIGN_DOWN(start, PAGE_SIZE), ALIGN_UP(start + size, PAGE_SIZE)};
+    if (agreed(result))
+        ros_space_unclaim(start, size);
+    else if (ros_space_is_attached())
+        rw_walk_mappings(guard_as_mapped, &range);
+}
+
 // With the lock held, when Linux has mapped memory where it liked: what a shmdt may have left
 // behind there goes, before anybody can know the address. Only a split can fail, for want of
 // memory.
 static void clear_leftovers(int64_t start, uint64_t size)
 {
-    if (ros_space_has_leftovers() && start != ROS_INTERRUPTED && !sys_failed((uint64_t)start))
-        forget((uint64_t)start, size);
+    if (!ros_space_has_leftovers() || !agreed(start))
+        return;
+    forget((uint64_t)start, size);
+    ros_space_unclaim((uint64_t)start, size);
 }
 
 // True for memory that nothing stands behind, which the program writes to before it reads it. What
@@ -64,7 +98,7 @@ int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args
     }
     if (!range_is_lower_half(fixed ? address : 0, size))
         return ros_forward(group, nr, args);
-    if (!fixed && !(prot & PROT_EXEC)) {
+    if (!fixed && !(prot & PROT_EXEC) && !ros_space_is_attached()) {
         int64_t start = ros_forward(group, nr, args);
         if (ros_space_has_leftovers()) {
             ros_space_lock();
@@ -80,11 +114,12 @@ int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args
     if (!result)
         result = ros_forward(group, nr, args);
     clear_leftovers(result, size);
-    if ((prot & PROT_EXEC) && result != ROS_INTERRUPTED && !sys_failed((uint64_t)result))
+    if (flags & MAP_FIXED)
+        settle(result, address, size);
+    if ((prot & PROT_EXEC) && agreed(result))
         ros_space_allow_execute((uint64_t)result, size); // else it is given on the first fetch
     ros_space_unlock();
-    if ((prot & PROT_EXEC) && !(flags & MAP_ANONYMOUS) && result != ROS_INTERRUPTED &&
-        !sys_failed((uint64_t)result))
+    if ((prot & PROT_EXEC) && !(flags & MAP_ANONYMOUS) && agreed(result))
         ros_override_mapped((uint64_t)result, size, (int)args->a[4], args->a[5]);
     return result;
 }
@@ -99,6 +134,7 @@ int64_t ros_sys_munmap(struct ros_group *group, uint64_t nr, struct ros_args *ar
     int64_t result = forget(args->a[0], args->a[1]);
     if (!result)
         result = ros_forward(group, nr, args);
+    settle(result, args->a[0], args->a[1]);
     ros_space_unlock();
     return result;
 }
@@ -128,6 +164,7 @@ int64_t ros_sys_mprotect(struct ros_group *group, uint64_t nr, struct ros_args *
         ros_space_forbid_execute(start, size);
     if (!result)
         result = ros_forward(group, nr, args);
+    settle(result, start, size);
     if ((prot & PROT_EXEC) && result == 0)
         ros_space_allow_execute(start, size);
     if (!(prot & PROT_WRITE) && result == 0 && expects_faults(group))
@@ -153,8 +190,11 @@ int64_t ros_sys_mremap(struct ros_group *group, uint64_t nr, struct ros_args *ar
         result = forget(args->a[4], new_size);
     if (!result)
         result = ros_forward(group, nr, args);
-    bool moved = result != ROS_INTERRUPTED && !sys_failed((uint64_t)result);
+    bool moved = agreed(result);
     clear_leftovers(result, new_size);
+    settle(result, from, old_size);
+    if (fixed)
+        settle(result, args->a[4], new_size);
     if (executable)
         ros_space_allow_execute(moved ? (uint64_t)result : from, moved ? new_size : old_size);
     ros_space_unlock();
@@ -173,6 +213,8 @@ int64_t ros_sys_brk(struct ros_group *group, uint64_t nr, struct ros_args *args)
     result = result ? (int64_t)now : ros_forward(group, nr, args);
     if (result > (int64_t)now)
         clear_leftovers((int64_t)now, (uint64_t)result - now);
+    if (to < now)
+        settle(result == (int64_t)now ? -ENOMEM : result, to, now - to);
     ros_space_unlock();
     if (result > (int64_t)now)
         ros_populate(group, now, (uint64_t)result);
@@ -196,6 +238,8 @@ int64_t ros_sys_shmat(struct ros_group *group, uint64_t nr, struct ros_args *arg
     if (!result)
         result = ros_forward(group, nr, args);
     clear_leftovers(result, size);
+    if (address && (args->a[2] & SHM_REMAP))
+        settle(result, address, size);
     ros_space_unlock();
     return result;
 }

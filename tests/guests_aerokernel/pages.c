@@ -1,4 +1,5 @@
 // Page-table services and fault handlers. At ring 3 protection is Linux's, at ring 0 the HRT's own.
+#define _GNU_SOURCE
 #include "check.h"
 
 #ifndef AEROKERNEL_NATIVE
@@ -100,6 +101,36 @@ static void refused(void)
     signal(SIGSEGV, SIG_DFL);
 }
 
+static void write_is_handled(void)
+{
+    int before = faults;
+    *(volatile char *)(area + PAGE + 3) = 1;
+    CHECK(faults == before + 1 && last.address == (uint64_t)area + PAGE + 3);
+    CHECK(ak_page_protect(area + PAGE, PAGE, AK_PAGE_READ) == 0);
+}
+
+// What Linux refuses to do changes nothing.
+static void refused_calls(void)
+{
+    char *page = area + PAGE;
+    CHECK(ak_fault_handle(page, PAGE, allow, (void *)7) == 0);
+    CHECK(ak_page_protect(page, PAGE, AK_PAGE_READ) == 0);
+    write_is_handled();
+    CHECK(mprotect(page, PAGE, PROT_READ | PROT_WRITE | PROT_GROWSDOWN | PROT_GROWSUP) == -1);
+    write_is_handled();
+    CHECK(munmap(page + 1, PAGE) == -1);
+    write_is_handled();
+    CHECK(mmap(page, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, -1, 0) == MAP_FAILED);
+    write_is_handled();
+    CHECK(mremap(page, PAGE, PAGE, 0x100) == MAP_FAILED);
+    write_is_handled();
+    CHECK(mprotect(page, PAGE, PROT_READ | PROT_WRITE) == 0);
+    int before = faults;
+    *(volatile char *)(page + 3) = 2;
+    CHECK(faults == before);
+    CHECK(ak_fault_unhandle(page) == 0);
+}
+
 static void mapped_anew(void)
 {
     CHECK(ak_page_protect(area, PAGE, AK_PAGE_NONE) == 0);
@@ -197,6 +228,7 @@ int main(void)
     PART(barrier);
 #ifndef AEROKERNEL_NATIVE
     PART(refused);
+    PART(refused_calls);
     PART(mapped_anew);
 #endif
     PART(entries);
