@@ -16,6 +16,7 @@ HARM = {
     "no stack tables": "triple fault",
     "no page tables": "triple fault",
     "page tables where no memory is": "page tables where no memory is",
+    "page tables that lead nowhere": "page tables where no memory is",
     "an exception that was none": "unknown exception",
     "a jump between two vectors": "unknown exception",
 }

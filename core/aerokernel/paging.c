@@ -11,12 +11,12 @@
 #define PTE_USER (1ULL << 2)
 #define PTE_ACCESSED (1ULL << 5)
 #define PTE_DIRTY (1ULL << 6)
-#define PTE_LARGE (1ULL << 7)
+#define PTE_LARGE AK_PTE_LARGE
 #define PTE_GUARDED (1ULL << 9) // ours: Linux forbids what the entry forbids
 // Entries that translate, or would if they were not guarded or claimed.
 #define PTE_MAPPED (PTE_PRESENT | PTE_GUARDED | AK_PTE_CLAIMED)
 #define PTE_NX (1ULL << 63)
-#define PTE_ADDRESS 0x000ffffffffff000ULL
+#define PTE_ADDRESS AK_PTE_ADDRESS
 #define TABLE_BITS (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
 #define DATA_BITS (TABLE_BITS | PTE_DIRTY | PTE_NX)
 

@@ -91,10 +91,12 @@ int ak_claim(struct ak_paging *paging, uint64_t va, uint64_t size, unsigned acce
 long ak_count(struct ak_paging *paging, uint64_t va, uint64_t size, uint64_t bits, bool clear,
               ak_changed *changed, bool *less);
 
-// Bits of an entry that programs' own protection uses: while it is claimed, what it forbids is
-// theirs.
+// Bits of an entry (Intel SDM volume 3, 4.5). While it is claimed, which is a bit of ours, what it
+// forbids is the program's own protection.
 #define AK_PTE_PRESENT (1ULL << 0)
 #define AK_PTE_WRITE (1ULL << 1)
+#define AK_PTE_LARGE (1ULL << 7)
 #define AK_PTE_CLAIMED (1ULL << 10)
+#define AK_PTE_ADDRESS 0x000ffffffffff000ULL
 
 #endif

@@ -160,6 +160,7 @@ void mv_begin(struct ros_group *group, uint64_t begin)
         ros_stats()->vm_setup_cycles = rdtsc() - begin;
         ros_stats_add(&ros_stats()->processes, 1);
     }
+    ros_watch_begin();
     mv_call_on_stack((void (*)(void *))ros_loop, group, (uint64_t)group + GROUP_BLOCK);
 }
 

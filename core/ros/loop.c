@@ -443,11 +443,21 @@ static bool exception(struct ros_group *group)
     return true;
 }
 
+// End here if the page tables that the virtual CPU has, which may be the program's, lead nowhere.
+static void check_tables(struct ros_group *group, const struct hvm_state *state)
+{
+    const uint64_t used[] = {state->regs.rip, AK_IDT_PAGE, group->window + AK_IST_OFFSET};
+    for (unsigned i = 0; i < ARRAY_SIZE(used); i++)
+        if (!ros_space_has_tables(state->cr3, used[i]))
+            ros_substrate_failed(group, "page tables where no memory is", state->cr3);
+}
+
 static void fault(struct ros_group *group)
 {
     uint64_t begin = rdtsc();
     struct hvm_state state;
     ros_read_state(group, &state, NULL);
+    check_tables(group, &state);
     enum place place = place_of(group, state.regs.rip);
     if (place == IN_TRAP) {
         event_handed_over(group);
@@ -468,8 +478,7 @@ static bool interrupted(struct ros_group *group)
     uint64_t begin = rdtsc();
     hvm_unkick(&group->vcpu);
     ros_read_state(group, &state, NULL);
-    if (!ros_space_has_memory(state.cr3)) // KVM may try for ever, without an exit
-        ros_substrate_failed(group, "page tables where no memory is", state.cr3);
+    check_tables(group, &state);
     enum place place = place_of(group, state.regs.rip);
     if (place == IN_VECTOR) { // the exception comes first, and then to us
         WRITE_ONCE(group->trap->attention, 1);
@@ -552,6 +561,7 @@ void ros_loop(struct ros_group *group)
             ros_profile_enters(group);
         // A signal that arrives from here on kicks the virtual CPU out at once.
         ros_channel_release(group);
+        WRITE_ONCE(group->watch.entries, group->watch.entries + 1);
         struct hvm_exit exit = hvm_vcpu_run(&group->vcpu);
         if (ros_profile)
             ros_profile_left(group);

@@ -174,6 +174,7 @@ static void make_vm(struct ros_group *group)
                "run: another virtual machine for the process: %s; run the program with --hvm=off",
                mv_strerror(err));
     group->resume = ROS_LOAD;
+    ros_watch_begin();
 }
 
 // In a forked child: the VM belongs to the parent's address space, so it gets one of its own.
@@ -184,6 +185,7 @@ static void forked_child(struct ros_group *group)
     ros_debug_forget(group);
     ros_groups_after_fork(group);
     ros_pollers_reset();
+    ros_watch_forget();
     ros_channel_begin(group, NULL, true);
     hvm_close(&ros.hvm);
     make_vm(group);
@@ -200,6 +202,7 @@ _Noreturn static void leave_shared_files(struct ros_group *group)
     ros_signal_thread_init(group);
     ros_debug_forget(group);
     ros_pollers_reset();
+    ros_watch_forget();
     mv_fds_forget();
     if (!ros.quiet)
         mv_error("run: child process: it shares the table of descriptors; it goes on natively");
@@ -299,6 +302,7 @@ int64_t ros_call_alone(struct ros_group *group, uint64_t nr, const struct ros_ar
     if (ros_groups_alive() > 1 || save_state(group))
         return ros_forward(group, nr, args);
     ros_pollers_end();
+    ros_watch_end();
     hvm_vcpu_close(&group->vcpu);
     hvm_close(&ros.hvm);
     wait_until_alone();

@@ -100,6 +100,7 @@ void ros_replicate_caught(struct ros_group *group, const siginfo_t *info, struct
 void ros_leave(struct ros_group *group)
 {
     ros_pollers_end();
+    ros_watch_end();
     rw_restore(0, TASK_END);
     ros_override_leave();
     ros_debug_leave(group, true);

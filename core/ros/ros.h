@@ -141,6 +141,14 @@ struct ros_group {
         } call;
     } debug;
 
+    // Of a virtual CPU that may stay in the guest for ever (watch.c).
+    struct {
+        uint32_t entries; // how often it has entered the guest
+        uint32_t seen;    // `entries`, when the watch last looked
+        uint32_t kicked;  // a signal of the watch's is on its way
+        bool interrupted; // and has come: a call that it has ended begins again
+    } watch;
+
     struct ros_visit visit; // if there is a profile
 
     uint32_t recent_next; // where in `recent` the next event goes
@@ -226,8 +234,10 @@ int ros_space_merge_range(uint64_t start, uint64_t size, bool executable);
 bool ros_space_covers(uint64_t address);
 bool ros_space_executable(uint64_t address);
 uint64_t ros_space_root(void);
-// True if a memory slot may lie behind a guest physical address; if not, none does.
-bool ros_space_has_memory(uint64_t gpa);
+// True if the page tables at guest physical address `root`, which may be anything, lead to an entry
+// for the address, present or not. Where they lead to no memory KVM tries for ever, without an
+// exit.
+bool ros_space_has_tables(uint64_t root, uint64_t address);
 // The page that tells all virtual CPUs about the channel.
 struct mv_control *ros_space_control(void);
 // Guest physical address of the doorbell page.
@@ -453,6 +463,20 @@ int ros_sigframe_pop(struct ros_group *group, ros_sigset *mask);
 void *ros_sigframe_native(struct ros_group *group, ros_sigset mask, uint64_t extra_flags);
 // Take the state back from the frame that the kernel made on the way out.
 void ros_sigframe_from_native(struct ros_group *group, const struct ucontext *uc);
+
+// watch.c ------------------------------------------------------------------------------------
+
+// Watch over virtual CPUs that do not leave the guest, at ring 0 in a process of the core's own; by
+// a thread with the rights and the descriptors of the caller's.
+void ros_watch_begin(void);
+// End it, and wait until the thread is gone.
+void ros_watch_end(void);
+// The caller's rights or descriptors have changed.
+void ros_watch_renew(void);
+// In a forked child: there is none.
+void ros_watch_forget(void);
+// In a handler: true if the signal is the watch's.
+bool ros_watch_kicked(struct ros_group *group, int sig, const siginfo_t *info);
 
 // replicate.c --------------------------------------------------------------------------------
 

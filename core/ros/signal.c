@@ -172,6 +172,12 @@ void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
     }
     if (ros_debug_kick(group, sig, info, uc))
         return;
+    if (ros_watch_kicked(group, sig, info)) {
+        ros_interrupt_syscall(uc);
+        if (group->vcpu.fd >= 0)
+            hvm_kick(&group->vcpu);
+        return;
+    }
     if (is_sync(sig) && info->si_code == SI_TKILL &&
         __atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_ACQ_REL))
         *info = group->forwarded;

@@ -197,10 +197,35 @@ uint64_t ros_space_root(void)
     return ak_page_gpa(&space.memory, space.paging.root);
 }
 
-bool ros_space_has_memory(uint64_t gpa)
+// Read guest physical memory. Returns false where there is none.
+static bool read_physical(uint64_t gpa, uint64_t *ret)
 {
-    return gpa - AK_MEMORY_GPA < AK_MEMORY_BYTES ||
-           (gpa >= WINDOWS_GPA && gpa < READ_ONCE(space.gpa_next));
+    if (gpa - AK_MEMORY_GPA < AK_MEMORY_BYTES) {
+        *ret = READ_ONCE(*(uint64_t *)(space.memory.host + (gpa - AK_MEMORY_GPA)));
+        return true;
+    }
+    uint64_t va = 0;
+    mv_lock(&space.lock);
+    for (unsigned i = 0; i < space.count && !va; i++)
+        if (gpa - space.windows[i].gpa < space.windows[i].size)
+            va = space.windows[i].va + (gpa - space.windows[i].gpa);
+    mv_unlock(&space.lock);
+    return va && ros_copy_in(ret, va, sizeof(*ret)) == 0;
+}
+
+bool ros_space_has_tables(uint64_t root, uint64_t address)
+{
+    enum { LEVELS = 4, INDEX_BITS = 9, INDEX_MASK = 0x1ff };
+    uint64_t table = root & AK_PTE_ADDRESS, entry;
+    for (int level = LEVELS - 1; level >= 0; level--) {
+        uint64_t index = address >> (12 + INDEX_BITS * level) & INDEX_MASK;
+        if (!read_physical(table + index * sizeof(entry), &entry))
+            return false;
+        if (!(entry & AK_PTE_PRESENT) || entry & AK_PTE_LARGE)
+            return true;
+        table = entry & AK_PTE_ADDRESS;
+    }
+    return true;
 }
 
 struct mv_control *ros_space_control(void)

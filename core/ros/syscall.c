@@ -126,11 +126,18 @@ void ros_syscall_dispatch(struct ros_group *group)
     ros_channel_missed(group, nr);
     if (ros_profile)
         ros_profile_call(group);
+    group->watch.interrupted = false;
     int64_t result = ros_debug_on() ? ros_debug_call(group, nr, &args) : ros_call(group, nr, &args);
+    if (result == -EINTR && group->watch.interrupted && !ros_signal_waiting(group)) {
+        frame->rip -= SYSCALL_BYTES;
+        return;
+    }
     if (rights && group->rights)
         ros_channel_rights_changed(group);
-    if (rights)
+    if (rights) {
         ros_override_identify(group);
+        ros_watch_renew();
+    }
     if (result == ROS_INTERRUPTED) {
         frame->rip -= SYSCALL_BYTES;
         frame->rax = group->restart_rax;

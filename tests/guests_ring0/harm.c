@@ -1,24 +1,19 @@
 // Does what no kernel survives. Argument: what.
 #include "../guests/guest.h"
 
-#include <sys/time.h>
-
 #include "../../core/abi/frame.h"
 
 // The last page of the AeroKernel's memory, which nothing uses, and a place without memory.
-#define EMPTY_PAGE (80UL * 1024 * 1024 - PAGE)
+#define AK_MEMORY (16UL << 20)
+#define EMPTY_PAGE ((80UL << 20) - PAGE)
 #define NOWHERE 0UL
 
-static void ignore(int sig, siginfo_t *info, void *context)
+// Make the empty page a root whose entries all lead to where no memory is.
+static void fill_root(void)
 {
-    (void)sig, (void)info, (void)context;
-}
-
-static void set_timer(void)
-{
-    struct itimerval often = {{.tv_usec = 100000}, {.tv_usec = 100000}};
-    handle(SIGALRM, ignore, 0);
-    NEED(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    uint64_t *root = (uint64_t *)(AK_MEMORY_VIEW + EMPTY_PAGE - AK_MEMORY);
+    for (unsigned i = 0; i < PAGE / sizeof(*root); i++)
+        root[i] = NOWHERE | 7;
 }
 
 __attribute__((noinline)) static void do_harm(const char *what)
@@ -37,9 +32,11 @@ __attribute__((noinline)) static void do_harm(const char *what)
         __asm__ volatile("jmp *%0" : : "r"(AK_VECTOR_PAGE + 2));
     else if (strcmp(what, "no page tables") == 0)
         __asm__ volatile("mov %0, %%cr3" : : "r"(EMPTY_PAGE) : "memory");
-    else if (strcmp(what, "page tables where no memory is") == 0) {
-        set_timer(); // its signals are what gets the virtual CPU back
+    else if (strcmp(what, "page tables where no memory is") == 0)
         __asm__ volatile("mov %0, %%cr3" : : "r"(NOWHERE) : "memory");
+    else if (strcmp(what, "page tables that lead nowhere") == 0) {
+        fill_root();
+        __asm__ volatile("mov %0, %%cr3" : : "r"(EMPTY_PAGE) : "memory");
     } else if (strcmp(what, "a jump to no address") == 0)
         __asm__ volatile("jmp *%0" : : "r"(1UL << 47));
 }

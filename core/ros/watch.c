@@ -1,0 +1,122 @@
+// A watch over virtual CPUs that do not leave the guest. At ring 0 a program can make KVM try to go
+// on for ever, without an exit: page tables where no memory is do. KVM looks at nothing but signals
+// then, so a thread looks once a second for virtual CPUs that have not left since, and has each
+// leave once; the partner sees what is the matter (loop.c). A program that only computes pays for
+// an exit a second.
+
+#include <asm/errno.h>
+#include <asm/unistd.h>
+#include <linux/sched.h>
+#include <linux/time_types.h>
+
+#include "base/lock.h"
+#include "base/region.h"
+#include "base/sys.h"
+#include "base/thread.h"
+#include "ros/channel.h"
+
+enum { LOOK_S = 1, STACK_BYTES = KIB(16) };
+
+static struct {
+    struct mv_lock lock;
+    char *stack;
+    uint32_t busy; // there is such a thread
+    uint32_t stop; // futex
+} watch;
+
+static void look(void)
+{
+    for (unsigned i = 0; i < ros_groups_count(); i++) {
+        struct ros_group *group = ros_group_at(i);
+        uint32_t entries = READ_ONCE(group->watch.entries);
+        bool stays = READ_ONCE(group->busy) && READ_ONCE(group->server) == ROS_SERVER_NOBODY &&
+                     entries == group->watch.seen;
+        group->watch.seen = entries;
+        if (!stays)
+            continue;
+        WRITE_ONCE(group->watch.kicked, 1);
+        if (sys3(__NR_tgkill, group->id.pid, group->id.tid, SIGTRAP))
+            WRITE_ONCE(group->watch.kicked, 0);
+    }
+}
+
+static void watch_main(void *arg)
+{
+    (void)arg;
+    while (!READ_ONCE(watch.stop)) {
+        struct __kernel_timespec time = {.tv_sec = LOOK_S};
+        if (sys4(__NR_futex, &watch.stop, FUTEX_WAIT_PRIVATE, 0, &time) == -ETIMEDOUT)
+            look();
+    }
+    ros_exit_asm(&watch.busy, 0);
+}
+
+static void begin(void)
+{
+    enum {
+        SHARED = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
+    };
+    if (!watch.stack)
+        watch.stack = mv_region_alloc(STACK_BYTES);
+    if (!watch.stack || watch.busy)
+        return;
+    watch.stop = 0;
+    watch.busy = 1;
+    ros_sigset all = ~0ULL, mask;
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
+    uint64_t args[5] = {SHARED, (uint64_t)watch.stack + STACK_BYTES};
+    if (mv_clone(__NR_clone, args, watch_main, NULL) < 0)
+        watch.busy = 0; // a limit on threads
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
+}
+
+static void end(void)
+{
+    __atomic_store_n(&watch.stop, 1, __ATOMIC_RELEASE);
+    sys3(__NR_futex, &watch.stop, FUTEX_WAKE_PRIVATE, 1);
+    while (__atomic_load_n(&watch.busy, __ATOMIC_ACQUIRE))
+        sys0(__NR_sched_yield);
+}
+
+void ros_watch_begin(void)
+{
+    if (ros.ring || ros.attached)
+        return;
+    mv_lock(&watch.lock);
+    begin();
+    mv_unlock(&watch.lock);
+}
+
+void ros_watch_end(void)
+{
+    mv_lock(&watch.lock);
+    end();
+    mv_unlock(&watch.lock);
+}
+
+void ros_watch_renew(void)
+{
+    if (!READ_ONCE(watch.busy))
+        return;
+    mv_lock(&watch.lock);
+    end();
+    begin();
+    mv_unlock(&watch.lock);
+}
+
+void ros_watch_forget(void)
+{
+    watch.lock = (struct mv_lock){0};
+    watch.busy = 0;
+}
+
+bool ros_watch_kicked(struct ros_group *group, int sig, const siginfo_t *info)
+{
+    // Where the user may have no more signals queued, Linux forgets who has sent one.
+    bool may_be = sig == SIGTRAP &&
+                  (info->si_code == SI_TKILL || (info->si_code == SI_USER && !info->si_pid));
+    if (!may_be || !__atomic_exchange_n(&group->watch.kicked, 0, __ATOMIC_ACQ_REL))
+        return false;
+    group->watch.interrupted = true;
+    return true;
+}
