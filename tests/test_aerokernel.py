@@ -22,7 +22,15 @@ PARTS = {
     ],
     "memory": ["pages", "objects", "linux_knows", "two_cpus"],
     "pages": [
-        *("arguments", "barrier", "refused", "refused_calls", "mapped_anew", "entries"),
+        *(
+            "arguments",
+            "barrier",
+            "refused",
+            "refused_calls",
+            "interrupted",
+            "mapped_anew",
+            "entries",
+        ),
         "two_cpus",
     ],
     "cpus": ["data_and_calls", "timers", "a_clock", "registers"],

@@ -19,6 +19,7 @@ from test_aerokernel import compile_all
 
 from multiverse import aerokernel as library
 from multiverse.debug.packets import INTERRUPT, ConnectionLost, Packets
+from multiverse.debug.process import Command, Process, State
 
 GUESTS = ("basics", "children", "signals", "steps", "stops", "threads")
 FLAGS = ("-O1", "-g")
@@ -349,6 +350,22 @@ def test_stops_are_not_seen(debug: Callable[..., Debugged], programs: dict[str, 
     client.socket.close()
     assert debugged.ends() == (0, "wrong 0\n", "")
     assert stops > 3
+
+
+class GoesOn:
+    """The slot of a thread that takes its command after the debugger's first look."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, int] = {"state": State.PARKED, "command": Command.CONTINUE}
+
+    def __getattr__(self, name: str) -> int:
+        value = self.fields[name]
+        self.fields = {"state": State.RUNNING, "command": Command.NOTHING}
+        return value
+
+
+def test_a_thread_that_goes_on_is_not_parked() -> None:
+    assert not Process.is_parked(GoesOn())
 
 
 def test_aerokernel_itself(debug: Callable[..., Debugged], guest: Callable[..., str]) -> None:

@@ -162,7 +162,7 @@ struct mv_trap {
         uint32_t active;       // MV_TRAP_*
         uint32_t blocked_sync; // ROS_SYNC_SIGNALS that the program blocks
     } word, next;
-    uint32_t attention; // set by the ROS: a signal waits, hand the event over
+    uint32_t attention; // set by the ROS: a signal waits, leave when the event is answered
     uint32_t held;      // ak_hold() less ak_release()
     uint64_t site;      // of a system call: mv_slot.site
 };

@@ -280,6 +280,8 @@ ak_trap_handle:
     jb ak_trap_hand_over
     mov TRAP_WORD(NEXT), %rax
     mov %rax, TRAP_WORD(ACTIVE)         // from here on the frame holds the program's state
+    cmpl $0, TRAP_WORD(ATTENTION)
+    jne ak_trap_hand_over
     test $MV_TRAP_RESET, %al
     jz ak_answered
     mov $-1, %eax

@@ -12,7 +12,8 @@
 enum { RANGES_MAX = 64, RED_ZONE = 128 };
 
 static struct {
-    struct ak_spin lock;
+    struct ak_spin lock; // of those who change something
+    uint32_t version;    // odd while somebody does
     unsigned count;
     struct range {
         uint64_t start, size;
@@ -108,12 +109,27 @@ long ak_page_test(void *start, size_t size, unsigned bits, bool clear)
 
 // ---- Handlers -----------------------------------------------------------------------------------
 
+// Faults look without the lock: the ROS may have one begin anew at any instruction, and nobody
+// would give the lock back.
+static void begin_change(void)
+{
+    ak_spin_lock(&handlers.lock);
+    __atomic_store_n(&handlers.version, handlers.version + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+static void end_change(void)
+{
+    __atomic_store_n(&handlers.version, handlers.version + 1, __ATOMIC_RELEASE);
+    ak_spin_unlock(&handlers.lock);
+}
+
 int ak_fault_handle(void *start, size_t size, ak_fault_fn *fn, void *arg)
 {
     if (!is_range((uint64_t)start, size))
         return -EINVAL;
     int err = 0;
-    ak_spin_lock(&handlers.lock);
+    begin_change();
     for (unsigned i = 0; i < handlers.count; i++)
         if (ranges_overlap(handlers.range[i].start, handlers.range[i].size, (uint64_t)start, size))
             err = -EEXIST;
@@ -122,21 +138,21 @@ int ak_fault_handle(void *start, size_t size, ak_fault_fn *fn, void *arg)
     if (!err)
         handlers.range[handlers.count++] =
             (struct range){.start = (uint64_t)start, .size = size, .fn = fn, .arg = arg};
-    ak_spin_unlock(&handlers.lock);
+    end_change();
     return err;
 }
 
 int ak_fault_unhandle(void *start)
 {
     int err = -ENOENT;
-    ak_spin_lock(&handlers.lock);
+    begin_change();
     for (unsigned i = 0; i < handlers.count; i++)
         if (handlers.range[i].start == (uint64_t)start) {
             handlers.range[i] = handlers.range[--handlers.count];
             err = 0;
             break;
         }
-    ak_spin_unlock(&handlers.lock);
+    end_change();
     return err;
 }
 
@@ -164,18 +180,19 @@ void ak_upcall_run(struct ak_upcall *call)
 // changing the handlers.
 static enum ak_range_fault find_handler(uint64_t address, struct range *ret)
 {
-    if (!READ_ONCE(handlers.count))
-        return AK_FAULT_OTHER;
-    if (!ak_spin_try(&handlers.lock))
-        return AK_FAULT_RETRY;
+    uint32_t version = __atomic_load_n(&handlers.version, __ATOMIC_ACQUIRE);
+    unsigned count = READ_ONCE(handlers.count);
     enum ak_range_fault found = AK_FAULT_OTHER;
-    for (unsigned i = 0; i < handlers.count; i++)
-        if (address - handlers.range[i].start < handlers.range[i].size) {
+    for (unsigned i = 0; i < count; i++) {
+        struct range range = handlers.range[i];
+        if (address - range.start < range.size) {
             found = AK_FAULT_UPCALL;
-            *ret = handlers.range[i];
+            *ret = range;
         }
-    ak_spin_unlock(&handlers.lock);
-    return found;
+    }
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    bool changing = version % 2 || READ_ONCE(handlers.version) != version;
+    return changing ? AK_FAULT_RETRY : found;
 }
 
 enum ak_range_fault ak_range_fault(char *window, struct mv_frame *state, uint64_t address,
@@ -185,7 +202,7 @@ enum ak_range_fault ak_range_fault(char *window, struct mv_frame *state, uint64_
     struct ak_memory view;
     struct ak_paging paging = ak_tables(&view);
     uint64_t entry;
-    struct range range;
+    struct range range = {0};
     if (!ak_leaf(&paging, address, &entry))
         return AK_FAULT_OTHER;
     bool allowed = entry & (write ? AK_PTE_WRITE : AK_PTE_PRESENT);

@@ -150,8 +150,7 @@ unsigned ak_on_fault(char *window)
 {
     struct mv_trap *trap = ak_trap(window);
     uint64_t address = trap->cr2;
-    if (READ_ONCE(trap->attention) || address >= TASK_END ||
-        trap->error & ~(ERROR_PRESENT | ERROR_WRITE | ERROR_USER))
+    if (address >= TASK_END || trap->error & ~(ERROR_PRESENT | ERROR_WRITE | ERROR_USER))
         return AK_ANSWER_ROS;
     bool write = trap->error & ERROR_WRITE;
     struct mv_frame *frame = ak_frame(window);

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #endif
 
 enum { PAGES = 16, PAGE = AK_PAGE_SIZE };
@@ -131,6 +132,36 @@ static void refused_calls(void)
     CHECK(ak_fault_unhandle(page) == 0);
 }
 
+static volatile int ticks;
+
+static void on_tick(int sig)
+{
+    (void)sig;
+    ticks++;
+}
+
+// Signals that find the virtual CPU anywhere on a fault's way to its handler. Each comes but once,
+// or a slow machine would do nothing else.
+static void interrupted(void)
+{
+    enum { ROUNDS = 2000, LATEST_US = 1000 };
+    struct sigaction action = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
+    struct itimerval never = {{0, 0}, {0, 0}};
+    sigaction(SIGALRM, &action, NULL);
+    CHECK(ak_fault_handle(area, PAGE, allow, (void *)7) == 0);
+    for (faults = 0; faults < ROUNDS;) {
+        int before = faults;
+        struct itimerval once = {.it_value = {0, 1 + faults % LATEST_US}};
+        CHECK(ak_page_protect(area, PAGE, AK_PAGE_READ) == 0);
+        CHECK(setitimer(ITIMER_REAL, &once, NULL) == 0);
+        *(volatile char *)area = 1;
+        CHECK(faults == before + 1);
+    }
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0 && ticks > 0);
+    CHECK(ak_fault_unhandle(area) == 0);
+    signal(SIGALRM, SIG_DFL);
+}
+
 static void mapped_anew(void)
 {
     CHECK(ak_page_protect(area, PAGE, AK_PAGE_NONE) == 0);
@@ -229,6 +260,7 @@ int main(void)
 #ifndef AEROKERNEL_NATIVE
     PART(refused);
     PART(refused_calls);
+    PART(interrupted);
     PART(mapped_anew);
 #endif
     PART(entries);

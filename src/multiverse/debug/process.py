@@ -129,7 +129,8 @@ class Process:
 
     @staticmethod
     def is_parked(slot: Any) -> bool:
-        return bool(slot.state == State.PARKED and slot.command == Command.NOTHING)
+        # In this order: the core takes a command back only when the state says that it runs.
+        return bool(slot.command == Command.NOTHING and slot.state == State.PARKED)
 
     def name(self, slot: Any) -> str:
         try:
