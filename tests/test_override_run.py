@@ -51,7 +51,7 @@ def compile_overridden(guest: Callable[..., str]) -> dict[str, str]:
     programs = {name: guest(f"../guests_override/{name}", *FLAGS) for name in GUESTS}
     for way, flags in CHOSEN.items():
         programs[way] = guest("../guests_override/chosen", "-fno-builtin", *flags)
-    for name in ("probe", "chosen"):
+    for name in ("probe", "chosen", "hot"):
         module = Path(programs["answers"]).with_name(f"{name}.override")
         if not module.exists():
             source = str(PROBE.with_stem(name))
@@ -235,6 +235,18 @@ def test_programs_with_all_sets(name: str, same: Callable[..., Outcome]) -> None
         overrides=SETS,
     )
     assert done.status == 0
+
+
+@pytest.mark.parametrize("name", ["bash", "python", "perl", "node", "racket", "gcc"])
+def test_programs_with_hot_functions(
+    name: str, programs: dict[str, str], same: Callable[..., Outcome]
+) -> None:
+    """memcpy(), strlen(), malloc() and the like of all threads go through a module."""
+    path = shutil.which(REAL[name][0])
+    if not path:
+        pytest.skip(f"no {REAL[name][0]} here")
+    source = b"int main(void) { return 0; }\n"
+    same([path, *REAL[name][1:]], stdin=source, overrides=[programs["hot"]])
 
 
 def test_children_that_are_followed(programs: dict[str, str]) -> None:
