@@ -24,7 +24,8 @@ _Static_assert(offsetof(struct plan, kinds) == PLAN_KINDS, "as convert.py packs 
 enum { ARGTYPES, RESTYPE, ERRCHECK, ATTRIBUTES };
 
 struct calls {
-    PyObject_HEAD __typeof__(mv_hrt_call) *call;
+    PyObject ob_base; // PyObject_HEAD
+    __typeof__(mv_hrt_call) *call;
     __typeof__(mv_hrt_invoke) *invoke;
     struct mv_hrt *hrt; // NULL: closed
     PyObject *known;    // Converter.known
@@ -162,11 +163,14 @@ static const struct plan *plan_of(struct calls *self, PyObject *function, Py_ssi
     PyObject *number = PyLong_FromVoidPtr(function);
     PyObject *seen = number ? PyDict_GetItemWithError(self->known, number) : NULL;
     Py_XDECREF(number);
-    if (!seen || PyWeakref_GetObject(PyTuple_GetItem(seen, 0)) != function ||
-        PyTuple_GetItem(seen, 4) == Py_None)
+    if (!seen)
         return NULL;
     *keep = seen;
     Py_INCREF(seen);
+    PyObject *same = PyObject_CallNoArgs(PyTuple_GetItem(seen, 0));
+    Py_XDECREF(same); // the caller has it still, if it is the function
+    if (same != function || PyTuple_GetItem(seen, 4) == Py_None)
+        return NULL;
     PyObject *bytes = PyTuple_GetItem(seen, 4);
     const struct plan *plan = (const void *)PyBytes_AsString(bytes);
     *kinds = PyBytes_Size(bytes) - PLAN_KINDS;
@@ -316,6 +320,8 @@ static PyObject *invoke_at(struct calls *self, PyObject *address)
     int err;
     if (PyErr_Occurred())
         return NULL;
+    if (!self->hrt)
+        return PyLong_FromLong(-ESHUTDOWN);
     PyThreadState *state = PyEval_SaveThread();
     errno = saved_errno;
     err = self->invoke(self->hrt, call);

@@ -74,6 +74,7 @@ class Hrt(Calls):
             raise HrtError(10, "HRT call: the HRT belongs to the parent of this process; make one")
 
     def _failed(self, err: int) -> NoReturn:
+        self._check()
         raise self._library.fault() if err == -EFAULT else self._library.error(err)
 
     def _call(self, function: Any, args: tuple[Any, ...], restype: Any) -> Any:
