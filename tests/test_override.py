@@ -1021,6 +1021,25 @@ def test_functions_that_are_not_there(write: Write) -> None:
     assert "only linked programs can call it" in refused("long other(void)", "new = true")
 
 
+def test_how_functions_are_got_at(write: Write, tmp_path: Path) -> None:
+    """`explain --program` says it of each."""
+    path = write(
+        function("size_t strlen(const char *s)", "f()")
+        + function("char *getenv(const char *s)", "f()")
+        + function("long squeezed(void)", "f()", "optional = true")
+        + '[[import]]\nlegacy = "int strcmp(const char *a, const char *b)"\n',
+        F,
+    )
+    done = multiverse("override", "explain", "--program", sys.executable, str(path))
+    assert done.returncode == 0, done.stderr
+    found = [line.split(maxsplit=1)[1] for line in done.stdout.splitlines() if "  found" in line]
+    assert found[0].endswith("an IFUNC: what its resolver chooses is taken over, whoever calls it")
+    assert re.fullmatch(r"in libc.so.6: a jump takes the place of its first \d+ bytes", found[1])
+    assert found[2].startswith("not: no file of ")
+    assert found[3].endswith("an IFUNC: what its resolver chooses is called")
+    assert "  found" not in multiverse("override", "explain", str(path)).stdout
+
+
 def test_aliases_are_one_function(write: Write) -> None:
     path = write(function("long getppid(void)", "f()") + function("long __getppid(void)", "f()"), F)
     with pytest.raises(Mistakes):

@@ -51,6 +51,7 @@ class Kept:
     """
 
     def __init__(self, whats: Iterable[str], program: str) -> None:
+        """whats, program: as for blob()."""
         self._begin = time.time_ns()
         self._place: Path | None = None
         self._program = program
@@ -102,7 +103,7 @@ class Kept:
         from multiverse.overrides.build import write_whole
 
         with contextlib.suppress(OSError, ValueError):
-            of = [_state(path) for path in files]
+            of = [_state(os.path.abspath(path)) for path in files]
             if not self._place or any(each[-1] > self._begin - FRESH_NS for each in of):
                 return  # it may have changed since it was read
             made = {

@@ -193,14 +193,11 @@ def describe(taken: Taken) -> str:
     """How a function of the program is taken over, or called."""
     function, where = taken.function, taken.found
     if where.function.indirect:
-        way = (
-            "calls of what its resolver chooses are taken over"
-            if function.symbol
-            else ("what its resolver chooses is called")
-        )
-        return f"in {where.file.name}, an IFUNC: {way}"
+        what = "is called" if not function.symbol else "is taken over, whoever calls it"
+        return f"in {where.file.name}, an IFUNC: what its resolver chooses {what}"
     if function.symbol:
-        return f"in {where.file.name}, whose first {len(taken.beginning().code)} bytes make room"
+        size = len(taken.beginning().code)
+        return f"in {where.file.name}: a jump takes the place of its first {size} bytes"
     return f"in {where.file.name}"
 
 
