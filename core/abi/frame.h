@@ -59,8 +59,10 @@
 #define AK_PORT_PROBE 0xf2
 #define AK_PORT_TRAP 0xf3
 
-// Iterations of the loop by which the cost of an instruction at CPL 0 is measured.
-#define AK_PROBE_LOOPS 64
+// Iterations of the loop by which the cost of an instruction at CPL 0 is measured, and how often it
+// is.
+#define AK_PROBE_LOOPS 32
+#define AK_PROBE_ROUNDS 4
 
 // Flags that every program has: interrupts on, and the bit that is always 1.
 #define AK_FLAGS_FIXED 0x202

@@ -322,11 +322,21 @@ ak_forward:
     jmp ak_asynchronous
 ak_trap_end:
 
-    // Run at CPL 0 once, to learn what an instruction costs there.
+    // Run at CPL 0 once, to learn what a loop takes there, at best (EDI).
     .balign 16
 ak_probe:
+    mov $AK_PROBE_ROUNDS, %esi
+    mov $-1, %edi
+1:  rdtsc
+    mov %eax, %ebx
     mov $AK_PROBE_LOOPS, %ecx
-1:  dec %ecx
+2:  dec %ecx
+    jnz 2b
+    rdtsc
+    sub %ebx, %eax
+    cmp %edi, %eax
+    cmovb %eax, %edi
+    dec %esi
     jnz 1b
     out %al, $AK_PORT_PROBE
     hlt
