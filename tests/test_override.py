@@ -83,6 +83,10 @@ WRONG: list[tuple[str, str, int, str]] = [
     ("[[syscall]]\nname = 'getpidd'\ncall = 'f()'", F, 2, "did you mean getpid?"),
     ("[[syscall]]\nname = 'fork'\ncall = 'f()'", F, 2, "no function can answer it"),
     ("[[syscall]]\nname = 'bpf'\ncall = 'f()'", F, 2, 'legacy = "long bpf(...)"'),
+    ("[[syscall]]\nnames = ['dup', 'dup']\ncall = 'f()'", F, 2, "each of them once"),
+    ("[[syscall]]\nnames = ['dup', 'dupp']\ncall = 'f()'", F, 2, "did you mean dup?"),
+    ("[[syscall]]\nname = 'dup'\nnames = ['dup']\ncall = 'f()'", F, 3, "take one out"),
+    ("[[syscall]]\nnames = ['dup']\ncall = 'f(oldfd)'", F, 3, "1 argument, but it takes none"),
     ("[[syscall]]\nname = 'getpid'\ncall = 'f('", F, 3, "call: not C"),
     ("[[syscall]]\nname = 'getpid'\ncall = 'f() + 1'", F, 3, "call: not a call"),
     ("[[syscall]]\nname = 'getpid'\ncall = 'f(); int a = (1'", F, 3, "call: not C"),
@@ -511,6 +515,20 @@ def test_arguments_have_the_types_of_the_call(write: Write) -> None:
     assert memory.syscall(62, 5, 1) == 0
     assert memory.syscall(12, big) == 0 and memory.word("seen").value == big
     assert memory.syscall(37, 8) == -5 and memory.syscall(37, 7) == 6
+    memory.close()
+
+
+def test_several_calls(write: Write) -> None:
+    """They share a wrapper, which is told which of them it is."""
+    path = write(
+        "[[syscall]]\nnames = ['dup', 'bpf']\ncall = 'f(call)'",
+        "static int64_t f(const struct ak_call *c) { return (int64_t)(c->nr + c->arg[1]); }",
+    )
+    module = build(path).module
+    taken = [(call.name, call.symbol) for call in module.description.calls]
+    assert taken == [("dup", "mv_call_32"), ("bpf", "mv_call_32")]
+    memory = Memory(module)
+    assert memory.syscall(32, 0, 5) == 32 + 5
     memory.close()
 
 

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
 
-GUESTS = ("answers", "clocks", "crowd", "heap", "leaves", "mappings", "numbers", "offsets")
+GUESTS = (
+    *("answers", "barrier", "clocks", "collector", "crowd", "heap", "kernel_access", "leaves"),
+    *("mappings", "numbers", "offsets"),
+)
 # With room for a jump, and names that can be found.
 FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
 CHOSEN = {
@@ -187,6 +190,38 @@ def test_clocks_are_read_in_the_hrt(programs: dict[str, str], tmp_path: Path) ->
     before = forwarded("clock_gettime", command, [], file)
     assert before - forwarded("clock_gettime", command, ["time"], file) >= 7 * 200
     assert forwarded("time", command, ["time"], file) == 0
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_barriers(seed: str, programs: dict[str, str], same: Callable[..., Outcome]) -> None:
+    assert same([programs["barrier"], seed], overrides=["gc"]).stdout.startswith(b"right, ")
+
+
+def test_barriers_of_a_program_that_leaves(
+    programs: dict[str, str], hrt: Callable[..., Outcome]
+) -> None:
+    """Linux is told what is forbidden before the program goes on natively."""
+    done = hrt([programs["barrier"], "4", "leave"], overrides=["gc"])
+    assert done.stdout.startswith(b"right, "), done
+
+
+@pytest.mark.parametrize("channel", ["auto", "async"])
+def test_protected_memory_in_system_calls(
+    channel: str, programs: dict[str, str], same: Callable[..., Outcome]
+) -> None:
+    config = f"{HRT},channel={channel}"
+    assert same([programs["kernel_access"]], config=config, overrides=["gc"]).status == 0
+
+
+def test_barriers_without_system_calls(programs: dict[str, str], tmp_path: Path) -> None:
+    """At ring 0 hardly any mprotect is left to Linux; at ring 3 the set has nothing to do."""
+    command, file = [programs["collector"]], tmp_path / "counts"
+    before = forwarded("mprotect", command, [], file)
+    after = forwarded("mprotect", command, ["gc"], file)
+    if json.loads(file.read_text())["ring"]:
+        assert after == before
+    else:
+        assert after < before / 4
 
 
 def test_all_sets_together(programs: dict[str, str], same: Callable[..., Outcome]) -> None:

@@ -175,6 +175,14 @@ int ak_copy_out(void *program, const void *src, size_t size)
     return range_is_lower_half((uint64_t)program, size) ? ak_copy(program, src, size) : -EFAULT;
 }
 
+bool ak_page_editable(void)
+{
+    enum { UNUSED = 256 }; // the first entry of the upper half, where nothing is
+    struct ak_memory view;
+    uint64_t *word = &ak_tables(&view).root[UNUSED], zero = 0;
+    return ak_ring() == 0 && !ak_copy(word, &zero, sizeof(zero));
+}
+
 int64_t ak_linux(unsigned nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
                  uint64_t f)
 {

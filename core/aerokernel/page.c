@@ -43,6 +43,15 @@ static void invalidate(uint64_t address)
     __asm__ volatile("invlpg (%0)" : : "r"(address) : "memory");
 }
 
+// From this size on it is cheaper to forget all translations at once.
+#define INVALIDATE_ALL (64ULL * PAGE_SIZE)
+
+static void invalidate_all(void)
+{
+    uint64_t cr3;
+    __asm__ volatile("mov %%cr3, %0; mov %0, %%cr3" : "=r"(cr3) : : "memory");
+}
+
 // ---- Services -----------------------------------------------------------------------------------
 
 int ak_page_prepare(void *start, size_t size)
@@ -68,10 +77,32 @@ int ak_page_protect(void *start, size_t size, enum ak_page_access access)
         return -EINVAL;
     if (ak_ring())
         return ak_platform_protect((uint64_t)start, size, access);
-    int err = ak_claim(&paging, (uint64_t)start, size, access, invalidate, &less);
+    bool all = size >= INVALIDATE_ALL;
+    int err = ak_claim(&paging, (uint64_t)start, size, access, all ? NULL : invalidate, &less);
+    if (all)
+        invalidate_all();
     if (less)
         drop_elsewhere((uint64_t)start, size);
     return err;
+}
+
+int ak_page_adopt(void *start, size_t size, enum ak_page_access access)
+{
+    if (ak_ring())
+        return -EPERM;
+    int err = ak_page_prepare(start, size);
+    if (!err)
+        err = ak_page_protect(start, size, access);
+    // Last, so that no more than that is allowed at any moment.
+    return err ? err : ak_platform_drop((uint64_t)start, size);
+}
+
+int ak_page_release(void *start, size_t size, enum ak_page_access access)
+{
+    if (!is_range((uint64_t)start, size) || (unsigned)access > AK_PAGE_WRITE)
+        return -EINVAL;
+    return ak_ring() ? ak_platform_protect((uint64_t)start, size, access)
+                     : ak_platform_release((uint64_t)start, size, access);
 }
 
 int ak_page_entry(const void *address, uint64_t *ret)

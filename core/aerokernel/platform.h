@@ -47,8 +47,11 @@ _Noreturn void ak_platform_overrun(void);
 
 // Have a range translated by 4 KiB pages.
 int ak_platform_prepare(uint64_t start, uint64_t size);
-// Have the other virtual CPUs forget what they know of a range's entries.
-void ak_platform_drop(uint64_t start, uint64_t size);
+// Have the other virtual CPUs forget what they know of a range's entries; Linux's mapping becomes
+// readable and writable. Returns 0 or what Linux says.
+int ak_platform_drop(uint64_t start, uint64_t size);
+// Have Linux protect a range, and then unclaim its entries.
+int ak_platform_release(uint64_t start, uint64_t size, enum ak_page_access access);
 // At ring 3, where the tables are out of reach: ak_page_protect() and ak_page_test().
 int ak_platform_protect(uint64_t start, uint64_t size, enum ak_page_access access);
 long ak_platform_test(uint64_t start, uint64_t size, unsigned bits, bool clear);

@@ -90,19 +90,25 @@ int ak_platform_prepare(uint64_t start, uint64_t size)
     return (int)sys3(MV_NR_AEROKERNEL, MV_AEROKERNEL_PREPARE, start, size);
 }
 
-void ak_platform_drop(uint64_t start, uint64_t size)
+int ak_platform_drop(uint64_t start, uint64_t size)
 {
-    sys3(MV_NR_AEROKERNEL, MV_AEROKERNEL_DROP, start, size);
+    return (int)sys3(MV_NR_AEROKERNEL, MV_AEROKERNEL_DROP, start, size);
+}
+
+static const int prot_of[] = {
+    [AK_PAGE_NONE] = PROT_NONE,
+    [AK_PAGE_READ] = PROT_READ,
+    [AK_PAGE_WRITE] = PROT_READ | PROT_WRITE,
+};
+
+int ak_platform_release(uint64_t start, uint64_t size, enum ak_page_access access)
+{
+    return (int)sys4(MV_NR_AEROKERNEL, MV_AEROKERNEL_RELEASE, start, size, prot_of[access]);
 }
 
 int ak_platform_protect(uint64_t start, uint64_t size, enum ak_page_access access)
 {
-    static const int prot[] = {
-        [AK_PAGE_NONE] = PROT_NONE,
-        [AK_PAGE_READ] = PROT_READ,
-        [AK_PAGE_WRITE] = PROT_READ | PROT_WRITE,
-    };
-    return (int)sys3(__NR_mprotect, start, size, prot[access]);
+    return (int)sys3(__NR_mprotect, start, size, prot_of[access]);
 }
 
 long ak_platform_test(uint64_t start, uint64_t size, unsigned bits, bool clear)

@@ -119,12 +119,18 @@ int ak_platform_prepare(uint64_t start, uint64_t size)
     return err;
 }
 
-void ak_platform_drop(uint64_t start, uint64_t size)
+int ak_platform_drop(uint64_t start, uint64_t size)
 {
     if (ak_boot->doorbell)
-        call(MV_CALL_DROP, start, size, 0, 0);
-    else
-        ak_pc_drop();
+        return (int)call(MV_CALL_DROP, start, size, 0, 0);
+    ak_pc_drop();
+    return 0;
+}
+
+// There is no Linux to leave it to.
+int ak_platform_release(uint64_t start, uint64_t size, enum ak_page_access access)
+{
+    return ak_page_protect((void *)start, size, access);
 }
 
 int ak_platform_protect(uint64_t start, uint64_t size, enum ak_page_access access)

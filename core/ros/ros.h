@@ -412,6 +412,10 @@ ros_handler ros_sys_mmap, ros_sys_munmap, ros_sys_mprotect, ros_sys_mremap, ros_
     ros_sys_readlinkat, ros_sys_absent, ros_sys_rseq, ros_sys_forbidden, ros_sys_aerokernel,
     ros_sys_unshare, ros_sys_setns, ros_sys_sigpending;
 
+// Have Linux protect a range that the program has claimed (ak_page_release()), and unclaim it.
+// Returns what mprotect gives.
+int64_t ros_release(const struct ros_group *group, uint64_t start, uint64_t size, uint64_t prot);
+
 // signal.c -----------------------------------------------------------------------------------
 
 // Install the handlers that the core needs, and read the dispositions inherited.

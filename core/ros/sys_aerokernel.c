@@ -85,6 +85,8 @@ int64_t ros_sys_aerokernel(struct ros_group *group, uint64_t nr, struct ros_args
         return is_range(start, size) ? ros_space_split(start, size) : -EINVAL;
     case MV_AEROKERNEL_DROP:
         return is_range(start, size) ? drop(start, size) : -EINVAL;
+    case MV_AEROKERNEL_RELEASE:
+        return is_range(start, size) ? ros_release(group, start, size, args->a[3]) : -EINVAL;
     case MV_AEROKERNEL_LEAVE:
         return leave(group);
     case MV_AEROKERNEL_NATIVE:

@@ -173,6 +173,21 @@ int64_t ros_sys_mprotect(struct ros_group *group, uint64_t nr, struct ros_args *
     return result;
 }
 
+// Linux forbids first, so that nothing is allowed in between.
+int64_t ros_release(const struct ros_group *group, uint64_t start, uint64_t size, uint64_t prot)
+{
+    if (prot & ~(uint64_t)(PROT_READ | PROT_WRITE))
+        return -EINVAL;
+    ros_space_lock();
+    int64_t result = sys3(__NR_mprotect, start, size, prot);
+    if (!result)
+        result = ros_space_unguard(start, size);
+    if (!(prot & PROT_WRITE) && result == 0 && expects_faults(group))
+        ros_space_guard(start, size, prot == PROT_NONE);
+    ros_space_unlock();
+    return result;
+}
+
 int64_t ros_sys_mremap(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     uint64_t from = args->a[0], old_size = args->a[1], new_size = args->a[2], flags = args->a[3];

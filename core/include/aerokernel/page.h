@@ -41,6 +41,22 @@ int ak_page_prepare(void *start, size_t size);
 /// @return 0; -EINVAL: not whole pages, or not prepared; at ring 3 what mprotect(2) gives.
 int ak_page_protect(void *start, size_t size, enum ak_page_access access);
 
+/// Whether the page tables can be edited: false at ring 3, and wherever a write to them, which
+/// changes nothing, fails. For answers to system calls (override.h) only.
+bool ak_page_editable(void);
+
+/// Take over the protection of a range that Linux has protected: from now on the page tables alone
+/// forbid what `access` does not allow, ak_page_protect() changes it, and to Linux the pages are
+/// readable and writable. At no moment is more allowed than by both.
+/// @return 0; -EPERM at ring 3; -EINVAL, -ENOMEM as ak_page_prepare(); what mprotect(2) gives if
+/// Linux does not allow it: its protection of the range is undefined then.
+int ak_page_adopt(void *start, size_t size, enum ak_page_access access);
+
+/// The reverse: Linux protects the range, and the page tables leave it to Linux. At no moment is
+/// more allowed than before and after.
+/// @return 0; -EINVAL: not whole pages; what mprotect(2) gives: nothing has changed in the tables.
+int ak_page_release(void *start, size_t size, enum ak_page_access access);
+
 /// The page-table entry that translates an address, as the processor sees it.
 /// @return 0; -ENOENT: there is none; -EPERM at ring 3.
 int ak_page_entry(const void *address, uint64_t *ret);

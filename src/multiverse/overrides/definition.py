@@ -24,14 +24,14 @@ from multiverse.overrides.prototypes import (
 KEYS: dict[str, dict[str, type]] = {
     "": {"summary": str, "sets": list, "sources": list, "headers": list, "types": dict,
          "syscall": list, "function": list, "import": list},
-    "syscall": {"name": str, "legacy": str, "call": str, "when": str, "fallback": bool,
-                "result": str},
+    "syscall": {"name": str, "names": list, "legacy": str, "call": str, "when": str,
+                "fallback": bool, "result": str},
     "function": {"legacy": str, "library": str, "call": str, "when": str, "fallback": bool,
                  "result": str, "failure": str, "signal_safe": bool, "optional": bool,
                  "new": bool},
     "import": {"legacy": str, "library": str},
 }  # fmt: skip
-REQUIRED = {"syscall": ("name", "call"), "function": ("legacy", "call"), "import": ("legacy",)}
+REQUIRED = {"syscall": ("call",), "function": ("legacy", "call"), "import": ("legacy",)}
 RESULTS = {
     "syscall": ("value", "error", "none", "linux"),
     "function": ("value", "errno", "error", "none"),
@@ -60,6 +60,7 @@ class Override:
 class Syscall(Override):
     name: str
     nr: int
+    wrapper: int  # the call that has the wrapper of all calls of an entry: the first
 
 
 @dataclass(frozen=True)
@@ -321,7 +322,7 @@ class _Reader:
         if not call:
             return None
         return {
-            "place": place("name" if table == "syscall" else "legacy"),
+            "place": place(next((k for k in ("name", "names") if k in entry), "legacy")),
             "call_place": place("call"),
             "when_place": place("when"),
             "result_place": place("result" if "result" in entry else "call"),
@@ -332,9 +333,30 @@ class _Reader:
         }
 
     def read_syscall(self, index: int, entry: dict[str, Any]) -> None:
-        name = entry["name"]
-        place = self.lines.place("syscall", index, "name")
+        if ("name" in entry) == ("names" in entry):
+            place = self.lines.place("syscall", index, "names" if "names" in entry else None)
+            hint = "both name and names; take one out" if "name" in entry else "no name; add it"
+            self.wrong(place, f"[[syscall]] has {hint}")
+            return
         common = self.common("syscall", index, entry)
+        if "name" in entry:
+            self.read_call(index, entry, entry["name"], common)
+            return
+        place = self.lines.place("syscall", index, "names")
+        if "legacy" in entry:
+            self.wrong(place, "names: several calls have no one prototype; leave legacy out")
+        names = entry["names"]
+        if not names or any(not isinstance(n, str) or names.count(n) > 1 for n in names):
+            self.wrong(place, "names has to be an array of names, each of them once")
+            return
+        for name in names:
+            self.read_call(index, {"legacy": f"long {name}(void)", **entry}, name, common)
+
+    def read_call(
+        self, index: int, entry: dict[str, Any], name: str, common: dict[str, Any] | None
+    ) -> None:
+        """One system call of an entry."""
+        place = self.lines.place("syscall", index, "names" if "names" in entry else "name")
         nr = calls.NUMBERS.get(name)
         if nr is None:
             hint = similar(name, calls.NUMBERS) or "; see syscalls(2)"
@@ -356,7 +378,10 @@ class _Reader:
                 hint = f'give them: legacy = "long {name}(...)"'
                 self.wrong(place, f"the parameters of {name} are not known here; {hint}")
         if common and parameters:
-            self.result.syscalls.append(Syscall(**common, prototype=parameters, name=name, nr=nr))
+            first = calls.NUMBERS.get(entry["names"][0], nr) if "names" in entry else nr
+            self.result.syscalls.append(
+                Syscall(**common, prototype=parameters, name=name, nr=nr, wrapper=first)
+            )
 
     def read_function(self, index: int, entry: dict[str, Any]) -> None:
         place = self.lines.place("function", index, "legacy")

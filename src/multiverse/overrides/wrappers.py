@@ -177,7 +177,6 @@ def generate(definition: Definition, called: Mapping[str, Called]) -> Wrappers:
         else:
             out.errno = None
     for call in definition.syscalls:
-        out.add("", f"// {call.place}: {call.prototype.name}")
         _syscall(out, call, called[call.call.function or ""])
     for i, function in enumerate(definition.functions):
         out.add("", f"// {function.place}: {function.legacy}")
@@ -190,8 +189,11 @@ def _original(prototype: Prototype, i: int, kind: str) -> str:
 
 
 def _syscall(out: Wrappers, override: Syscall, called: Called) -> None:
-    symbol = f"mv_call_{override.nr}"
+    symbol = f"mv_call_{override.wrapper}"
     out.symbols[override] = symbol
+    if override.wrapper != override.nr:
+        return
+    out.add("", f"// {override.place}: {override.name}")
     out.add(f"bool {symbol}(struct ak_call *call);")
     out.add(f"bool {symbol}(struct ak_call *call)", "{")
     texts = [override.call, override.when]
