@@ -248,6 +248,11 @@ void ros_group_exit(struct ros_group *group, int status)
     ros_exit_asm(&group->busy, status);
 }
 
+bool ros_group_runs(const struct ros_group *group)
+{
+    return READ_ONCE(group->busy) == GROUP_BUSY;
+}
+
 void ros_groups_after_fork(struct ros_group *self)
 {
     for (unsigned i = 0; i < pool.count; i++) {

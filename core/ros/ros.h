@@ -211,6 +211,8 @@ void ros_group_follow_cpu(struct ros_group *group);
 // In a forked child: forget the virtual CPUs of all groups but this one, whose threads are gone.
 void ros_groups_after_fork(struct ros_group *self);
 unsigned ros_groups_alive(void);
+// With the groups' lock held: true if a thread has the group and has not begun to end.
+bool ros_group_runs(const struct ros_group *group);
 // All groups that there have ever been, the free ones included.
 unsigned ros_groups_count(void);
 struct ros_group *ros_group_at(unsigned index);

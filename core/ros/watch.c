@@ -24,20 +24,27 @@ static struct {
     uint32_t stop; // futex
 } watch;
 
+// With the lock of the groups held: a thread that has not begun to end takes the signal.
+static void kick(struct ros_group *group)
+{
+    if (__atomic_exchange_n(&group->watch.kicked, 1, __ATOMIC_ACQ_REL))
+        return; // the last one has not come yet
+    if (sys3(__NR_tgkill, group->id.pid, group->id.tid, SIGTRAP))
+        WRITE_ONCE(group->watch.kicked, 0);
+}
+
 static void look(void)
 {
+    ros_groups_lock();
     for (unsigned i = 0; i < ros_groups_count(); i++) {
         struct ros_group *group = ros_group_at(i);
         uint32_t entries = READ_ONCE(group->watch.entries);
-        bool stays = READ_ONCE(group->busy) && READ_ONCE(group->server) == ROS_SERVER_NOBODY &&
-                     entries == group->watch.seen;
+        bool stays = entries == group->watch.seen;
         group->watch.seen = entries;
-        if (!stays)
-            continue;
-        WRITE_ONCE(group->watch.kicked, 1);
-        if (sys3(__NR_tgkill, group->id.pid, group->id.tid, SIGTRAP))
-            WRITE_ONCE(group->watch.kicked, 0);
+        if (stays && ros_group_runs(group) && READ_ONCE(group->server) == ROS_SERVER_NOBODY)
+            kick(group);
     }
+    ros_groups_unlock();
 }
 
 static void watch_main(void *arg)
@@ -108,6 +115,8 @@ void ros_watch_forget(void)
 {
     watch.lock = (struct mv_lock){0};
     watch.busy = 0;
+    for (unsigned i = 0; i < ros_groups_count(); i++)
+        ros_group_at(i)->watch.kicked = 0;
 }
 
 bool ros_watch_kicked(struct ros_group *group, int sig, const siginfo_t *info)
