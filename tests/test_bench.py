@@ -545,8 +545,8 @@ def test_kernel_writes_table_and_json(tmp_path: Path) -> None:
     assert values["remarks"] == []
     names = [figure["name"] for figure in values["figures"]]
     assert names == [
-        *("system_call", "fault", "protect", "barrier", "thread", "event", "interrupt"),
-        *("block", "object", "clock", "timer"),
+        *("system_call", "fault", "protect", "barrier", "barrier_by_signal", "thread", "event"),
+        *("interrupt", "block", "object", "clock", "timer"),
     ]
     for figure in values["figures"]:
         assert len(figure["native"]) == len(figure["hrt"]) == 1

@@ -105,6 +105,14 @@ static double write_barrier(void)
     return timed(barrier);
 }
 
+// The same by mprotect and SIGSEGV in an HRT, too, as a program does it that knows of no
+// AeroKernel.
+static double write_barrier_by_signal(void)
+{
+    aerokernel = false;
+    return write_barrier();
+}
+
 // The fault alone: what the barrier takes beyond the two changes of protection.
 static double fault(void)
 {
@@ -335,6 +343,7 @@ int main(int argc, char **argv)
         {"fault", fault},
         {"protect", one_protect},
         {"barrier", write_barrier},
+        {"barrier_by_signal", write_barrier_by_signal},
         {"event", event},
         {"thread", of_thread},
         {"interrupt", interrupt},

@@ -20,6 +20,7 @@ _FIGURES = {
     "fault": ("write fault to a handler and back", _AIM),
     "protect": ("protection of one page changed", _AIM),
     "barrier": ("write barrier: protect, fault, unprotect", ""),
+    "barrier_by_signal": ("... by mprotect and SIGSEGV, forwarded", "ratio ≤ 5"),
     "thread": ("thread made and joined", _AIM),
     "event": ("thread woken by another", _AIM),
     "interrupt": ("function called on another CPU", ""),
