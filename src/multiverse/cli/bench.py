@@ -23,6 +23,7 @@ from multiverse.bench.programs import QUICK_RUNS as FIGURE3_QUICK_RUNS
 from multiverse.bench.racket import BENCHMARKS, DEFAULT_RUNS, SHORT_RUNS
 from multiverse.cli import bench_figure3 as figure3_cli
 from multiverse.cli.ending import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, terminable
+from multiverse.cli.override import override_option
 from multiverse.core import EXIT_FAILURE
 
 if TYPE_CHECKING:
@@ -179,13 +180,8 @@ def racket(
     help="Run only this: racket, python, churn, figures (single calls and start-up), or one program"
     " as python:fasta; may be repeated.",
 )
-@click.option(
-    "--override",
-    "overrides",
-    multiple=True,
-    metavar="FILE|NAME",
-    help="A set for the column with overrides; may be repeated.  [default:"
-    f" {', '.join(DEFAULT_SETS)}]",
+@override_option(
+    f"A set for the column with overrides; may be repeated.  [default: {', '.join(DEFAULT_SETS)}]"
 )
 @click.option(
     "--virtual",

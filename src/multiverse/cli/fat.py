@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from multiverse.cli.override import override_option
 from multiverse.core import EXIT_FAILURE
 from multiverse.toolchain import fat
 from multiverse.toolchain.elf import Executable, Refused
@@ -91,13 +92,8 @@ def modules_for(overrides: tuple[str, ...]) -> tuple[bytes, bytes]:
 @click.command()
 @program_file
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="the new file")
-@click.option(
-    "--override",
-    "overrides",
-    multiple=True,
-    metavar="FILE|NAME",
-    help="put this override in, which answers system calls (multiverse override); may be given"
-    " again",
+@override_option(
+    "put this override in, which answers system calls (multiverse override); may be given again"
 )
 def pack(file: str, output: str, overrides: tuple[str, ...]) -> None:
     """Make a fat binary of an existing x86-64 executable.

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from multiverse.overrides.module import Description, TakenFunction
 
 EXIT_MISTAKES = 1
+FC = TypeVar("FC", bound="Callable[..., Any] | click.Command")
 
 
 def complete_set(
@@ -30,6 +31,18 @@ def complete_set(
 
     found = [CompletionItem(name) for name in names() if name.startswith(incomplete)]
     return [*found, CompletionItem(incomplete, type="file")]
+
+
+def override_option(text: str) -> Callable[[FC], FC]:
+    """The option --override, which may be given again. text: what it does in this command."""
+    return click.option(
+        "--override",
+        "overrides",
+        multiple=True,
+        metavar="FILE|NAME",
+        shell_complete=complete_set,
+        help=text,
+    )
 
 
 what = click.argument("what", metavar="FILE|NAME", shell_complete=complete_set)

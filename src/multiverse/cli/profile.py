@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
-from multiverse.cli.override import complete_set
+from multiverse.cli.override import override_option
 from multiverse.cli.run import crash_config, crash_destination, find_program, override_config
 from multiverse.core import EXIT_FAILURE, core_path
 
@@ -165,14 +165,7 @@ html_option = click.option(
     default="auto",
     help="how system calls leave, as for run",
 )
-@click.option(
-    "--override",
-    "overrides",
-    multiple=True,
-    metavar="FILE|NAME",
-    shell_complete=complete_set,
-    help="with overrides in force, as for run; may be given again",
-)
+@override_option("with overrides in force, as for run; may be given again")
 @click.option(
     "--crash-report",
     default="-",

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from multiverse.cli.override import complete_set
+from multiverse.cli.override import override_option
 from multiverse.cli.values import cpu_mask, memory_size
 from multiverse.core import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_USAGE, core_path
 
@@ -199,14 +199,9 @@ class RunCommand(click.Command):
     help="wait for gdb (target remote) on a port of this machine, 0: any; or on a socket at PATH,"
     " which has a slash in it",
 )
-@click.option(
-    "--override",
-    "overrides",
-    multiple=True,
-    metavar="FILE|NAME",
-    shell_complete=complete_set,
-    help="have system calls and functions answered in the HRT as a TOML file, a module built of"
-    " one, or an installed set says (multiverse override); may be given again",
+@override_option(
+    "have system calls and functions answered in the HRT as a TOML file, a module built of"
+    " one, or an installed set says (multiverse override); may be given again"
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] PROG...")
 def run(
