@@ -65,8 +65,8 @@ PROGRAMS = (
     Program("python", PYTHON, "mandelbrot", 800, 200),
     Program("python", PYTHON, "n-body", 500_000, 50_000),
     Program("python", PYTHON, "spectral-norm", 550, 150),
-    Program("churn", RACKET, "churn", 40, 5),
-    Program("churn", PYTHON, "churn", 350, 20),
+    Program("churn", RACKET, "churn", 130, 5),
+    Program("churn", PYTHON, "churn", 450, 20),
 )
 
 
