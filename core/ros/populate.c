@@ -112,11 +112,13 @@ static void populate(uint64_t start, uint64_t end)
         ros_stats_add(&ros_stats()->populated, end - start);
 }
 
-void ros_populate(const struct ros_group *group, uint64_t start, uint64_t end)
+void ros_populate(const struct ros_group *group, uint64_t nr, uint64_t start, uint64_t end)
 {
     start = ALIGN_UP(start, PAGE_SIZE), end = ALIGN_DOWN(end, PAGE_SIZE);
     uint64_t size = start < end ? end - start : 0;
-    if (size < POPULATE_MIN || size > READ_ONCE(size_max) || !is_on_node(group))
+    bool wanted = size >= POPULATE_MIN && size <= READ_ONCE(size_max);
+    // A module that answers this call may be about to ask for huge pages.
+    if (!wanted || ros_override_answers((unsigned)nr) || !is_on_node(group))
         return;
     // Neither the first page, where many put a header, nor the last, which may be spare.
     uint64_t witness = start + ALIGN_DOWN(size / 4 * 3, PAGE_SIZE);

@@ -310,6 +310,8 @@ int ros_override_link(const struct mv_fat_link *links, uint64_t count);
 int ros_override_file(void);
 // Put the modules into the HRT, whose space and channel are there. Returns 0 or a negative errno.
 int ros_override_load(void);
+// True if a module is asked first about system call nr, which is below MV_ROUTES.
+bool ros_override_answers(unsigned nr);
 // A file has been mapped to be executed, and no thread has done so: take over what modules want of
 // it. offset: in the file, of `start`.
 void ros_override_mapped(uint64_t start, uint64_t size, int fd, uint64_t offset);
@@ -326,9 +328,9 @@ void ros_override_reopen(void);
 
 // Whether memory is populated ahead, on a machine with so many bytes of memory.
 void ros_populate_init(bool on, uint64_t ram);
-// Linux has just given private anonymous memory to the program, which may write to it: have the
-// pages there that it is going to use.
-void ros_populate(const struct ros_group *group, uint64_t start, uint64_t end);
+// By system call nr Linux has just given private anonymous memory to the program, which may write
+// to it: have the pages there that it is going to use.
+void ros_populate(const struct ros_group *group, uint64_t nr, uint64_t start, uint64_t end);
 // With the lock of the space held: a range is about to be unmapped.
 void ros_populate_forget(uint64_t start, uint64_t size);
 

@@ -105,8 +105,8 @@ int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args
             clear_leftovers(start, size);
             ros_space_unlock();
         }
-        if (start != ROS_INTERRUPTED && !sys_failed((uint64_t)start) && is_plain(prot, flags))
-            ros_populate(group, (uint64_t)start, (uint64_t)start + size);
+        if (agreed(start) && is_plain(prot, flags))
+            ros_populate(group, nr, (uint64_t)start, (uint64_t)start + size);
         return start;
     }
     ros_space_lock();
@@ -232,7 +232,7 @@ int64_t ros_sys_brk(struct ros_group *group, uint64_t nr, struct ros_args *args)
         settle(result == (int64_t)now ? -ENOMEM : result, to, now - to);
     ros_space_unlock();
     if (result > (int64_t)now)
-        ros_populate(group, now, (uint64_t)result);
+        ros_populate(group, nr, now, (uint64_t)result);
     return result;
 }
 
