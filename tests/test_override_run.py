@@ -230,7 +230,7 @@ def test_all_sets_together(programs: dict[str, str], same: Callable[..., Outcome
 
 
 REAL = {
-    "bash": ["bash", "-c", "for i in 1 2 3; do echo $$ $(echo $i | sed s/^/x/) & wait; done | wc"],
+    "bash": ["bash", "-c", "for i in 1 2 3; do echo $i $(echo $i | sed s/^/x/) & wait; done | wc"],
     "python": [
         sys.executable,
         "-c",

@@ -45,6 +45,7 @@ static struct {
     bool guards;        // some leaves are guarded or claimed, or have been
     bool leftovers;     // memory may have been unmapped without being forgotten
     bool attached;      // the program uses the AeroKernel's interface
+    bool claims;        // it, or a module, may claim pages
     unsigned count;
     uint64_t bytes;    // sum of the windows' sizes
     uint64_t gpa_next; // guest physical space is handed out upwards from here
@@ -419,7 +420,7 @@ int ros_space_unguard(uint64_t start, uint64_t size)
 
 void ros_space_unclaim(uint64_t start, uint64_t size)
 {
-    if (space.attached)
+    if (space.claims)
         ak_unclaim(&space.paging, start, size);
 }
 
@@ -435,7 +436,7 @@ bool ros_space_has_leftovers(void)
 
 void ros_space_attach(void)
 {
-    space.attached = true;
+    space.attached = space.claims = true;
 }
 
 bool ros_space_is_attached(void)
@@ -457,7 +458,7 @@ int ros_space_split(uint64_t start, uint64_t size)
     int err = merge_all(start, size);
     if (!err)
         err = ak_split(&space.paging, start, size);
-    space.guards = true;
+    space.guards = space.claims = true;
     mv_unlock(&space.lock);
     return err;
 }

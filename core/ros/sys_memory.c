@@ -181,7 +181,7 @@ int64_t ros_release(const struct ros_group *group, uint64_t start, uint64_t size
     ros_space_lock();
     int64_t result = sys3(__NR_mprotect, start, size, prot);
     if (!result)
-        result = ros_space_unguard(start, size);
+        ros_space_unclaim(start, size);
     if (!(prot & PROT_WRITE) && result == 0 && expects_faults(group))
         ros_space_guard(start, size, prot == PROT_NONE);
     ros_space_unlock();
