@@ -34,10 +34,10 @@ static uint64_t ram(void)
 }
 
 // Bytes that override modules may keep of what the program has freed.
-static uint64_t memory_high(const struct mv_config *config)
+static uint64_t memory_high(const struct mv_config *config, uint64_t memory)
 {
     enum { PART = 16 };
-    return config->memory_high ? MIB(config->memory_high) : MAX(ram() / PART, MIB(256));
+    return config->memory_high ? MIB(config->memory_high) : MAX(memory / PART, MIB(256));
 }
 
 int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const char **what,
@@ -85,9 +85,10 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
     if (err)
         return err;
     ros.hybrid = true;
+    uint64_t memory = ram();
     ros_space_control()->machine.memory_limit = MIB(config->hrt_memory);
-    ros_space_control()->machine.memory_high = memory_high(config);
-    ros_populate_init(!config->populate_off, ram());
+    ros_space_control()->machine.memory_high = memory_high(config, memory);
+    ros_populate_init(!config->populate_off, memory);
     ros_channel_init(&config->channel, ros_space_control(), costs->exit_cycles,
                      hvm_tsc_hz(&(*ret)->vcpu));
     ros_profile_init(ros_space_control(), costs->exit_cycles, hvm_tsc_hz(&(*ret)->vcpu));

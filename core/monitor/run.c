@@ -3,7 +3,6 @@
 #include <asm/poll.h>
 #include <linux/futex.h>
 #include <linux/mman.h>
-#include <linux/sched.h>
 #include <linux/time_types.h>
 
 #include "base/print.h"
@@ -161,12 +160,8 @@ static void run(void *arg)
 
 static void start_thread(struct mon_cpu *cpu)
 {
-    enum {
-        SHARED = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
-    };
     char *stack = mv_region_alloc(THREAD_STACK_BYTES);
-    uint64_t args[5] = {SHARED, (uint64_t)stack + THREAD_STACK_BYTES};
-    int64_t err = stack ? mv_clone(__NR_clone, args, run, cpu) : -ENOMEM;
+    int64_t err = stack ? mv_thread((uint64_t)stack + THREAD_STACK_BYTES, run, cpu) : -ENOMEM;
     if (err < 0)
         mv_die(MV_EXIT_FAILURE, "kernel: thread of a virtual CPU: %s; give fewer --cpus",
                mv_strerror(err));

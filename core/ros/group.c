@@ -89,8 +89,8 @@ int ros_group_make_block(struct ros_group **ret)
     return 0;
 }
 
-// Where the calling thread runs, as Linux tells by a segment's limit to whoever asks.
-static uint32_t cpu_node(void)
+// Linux tells by a segment's limit, to whoever asks.
+uint32_t ros_cpu_node(void)
 {
     uint32_t limit;
     __asm__ volatile("lsl %1, %0" : "=r"(limit) : "r"((uint32_t)AK_CPU_NODE) : "cc");
@@ -99,7 +99,7 @@ static uint32_t cpu_node(void)
 
 void ros_group_follow_cpu(struct ros_group *group)
 {
-    uint32_t now = cpu_node();
+    uint32_t now = ros_cpu_node();
     if (now == group->cpu_node)
         return;
     group->cpu_node = now;
@@ -121,7 +121,7 @@ int ros_group_set_ring(struct ros_group *group)
 
 static int make_vcpu(struct ros_group *group)
 {
-    group->cpu_node = cpu_node();
+    group->cpu_node = ros_cpu_node();
     ak_tables_init(group->tables_page, group->window, group->cpu_node);
     ak_return_init(group->tables_page, group->window);
     group->frame->ring = ros.ring;

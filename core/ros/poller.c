@@ -3,7 +3,6 @@
 #include <asm/errno.h>
 #include <asm/unistd.h>
 #include <linux/prctl.h>
-#include <linux/sched.h>
 #include <linux/time_types.h>
 
 #include "base/lock.h"
@@ -256,9 +255,6 @@ static void poller_main(void *block)
 // A thread with the rights of the calling one, since it is its child. Errors: negative errno.
 static int64_t make(struct poller *poller)
 {
-    enum {
-        SHARED = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
-    };
     if (!poller->block) {
         int err = ros_group_make_block(&poller->block);
         if (err)
@@ -270,8 +266,7 @@ static int64_t make(struct poller *poller)
     block->busy = 1;
     ros_sigset closed = ~ROS_SYNC_SIGNALS, mask;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, &mask, sizeof(mask));
-    uint64_t args[5] = {SHARED, (uint64_t)block + GROUP_BLOCK};
-    int64_t tid = mv_clone(__NR_clone, args, poller_main, block);
+    int64_t tid = mv_thread((uint64_t)block + GROUP_BLOCK, poller_main, block);
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
     if (tid < 0)
         block->busy = 0;

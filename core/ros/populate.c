@@ -14,7 +14,6 @@
 #include <asm/unistd.h>
 #include <linux/mman.h>
 
-#include "base/region.h"
 #include "ros/ros.h"
 #include "ros/trace.h"
 
@@ -37,8 +36,7 @@ struct mapping {
 };
 
 // All under the lock of the space.
-static struct class
-{
+static struct size_class {
     struct mapping pending[PENDING];
     unsigned next;
     unsigned trust; // what was used adds to it, what was not takes away; at 0 nothing is populated
@@ -53,7 +51,7 @@ void ros_populate_init(bool on, uint64_t ram)
         classes[i].trust = 1;
 }
 
-static struct class *class_of(uint64_t size)
+static struct size_class *class_of(uint64_t size)
 {
     unsigned i = 0;
     while (i < CLASSES - 1 && size >= POPULATE_MIN << 2 * (i + 1))
@@ -67,10 +65,9 @@ static bool is_present(uint64_t page)
     return sys3(__NR_mincore, page, PAGE_SIZE, &present) == 0 && (present & 1);
 }
 
-// A mapping's end, or that of our interest in it.
-static void settle(struct class *class, struct mapping *m)
+// A mapping's end, or that of our interest in it. used: its witness is present.
+static void settle(struct size_class *class, struct mapping *m, bool used)
 {
-    bool used = is_present(m->witness);
     if (used && class->trust < TRUST_MAX)
         class->trust++;
     if (!used && class->trust > 0)
@@ -79,19 +76,19 @@ static void settle(struct class *class, struct mapping *m)
 }
 
 // Learn from earlier mappings of the class, and remember this one. Returns whether to populate it.
-static bool expect_use(struct class *class, uint64_t witness)
+static bool expect_use(struct size_class *class, uint64_t witness)
 {
     unsigned unconfirmed = 0;
     for (unsigned i = 0; i < PENDING; i++) {
         struct mapping *m = &class->pending[i];
         if (m->witness && is_present(m->witness))
-            settle(class, m);
+            settle(class, m, true);
         unconfirmed += m->witness && m->populated;
     }
     struct mapping *m = &class->pending[class->next++ % PENDING];
     if (m->witness) {
         unconfirmed -= m->populated;
-        settle(class, m);
+        settle(class, m, false); // it has just been looked for
     }
     *m = (struct mapping){witness, class->trust > 0 && unconfirmed < UNCONFIRMED};
     return m->populated;
@@ -99,16 +96,15 @@ static bool expect_use(struct class *class, uint64_t witness)
 
 static bool is_on_node(const struct ros_group *group)
 {
-    unsigned node = 0;
-    sys3(__NR_getcpu, 0, &node, 0);
-    return node == group->cpu_node >> NODE_SHIFT;
+    return ros_cpu_node() >> NODE_SHIFT == group->cpu_node >> NODE_SHIFT;
 }
 
 static void populate(uint64_t start, uint64_t end)
 {
-    if (start < end && sys3(__NR_madvise, start, end - start, MADV_POPULATE_WRITE) == -EINVAL)
+    long err = sys3(__NR_madvise, start, end - start, MADV_POPULATE_WRITE);
+    if (err == -EINVAL)
         WRITE_ONCE(size_max, 0); // a Linux before 5.14
-    if (ros_stats())
+    if (!err && ros_stats())
         ros_stats_add(&ros_stats()->populated, end - start);
 }
 
@@ -137,6 +133,6 @@ void ros_populate_forget(uint64_t start, uint64_t size)
         for (unsigned i = 0; i < PENDING; i++) {
             struct mapping *m = &classes[c].pending[i];
             if (m->witness - start < size)
-                settle(&classes[c], m);
+                settle(&classes[c], m, is_present(m->witness));
         }
 }

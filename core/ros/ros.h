@@ -206,6 +206,8 @@ _Noreturn void ros_group_exit(struct ros_group *group, int status);
 int ros_group_revive(struct ros_group *group);
 // Tell a group that exists already at which ring the program runs.
 int ros_group_set_ring(struct ros_group *group);
+// Where the calling thread runs: cpu | node << 12, as in group->cpu_node.
+uint32_t ros_cpu_node(void);
 // The partner may have moved to another CPU: make getcpu in the program say so.
 void ros_group_follow_cpu(struct ros_group *group);
 // In a forked child: forget the virtual CPUs of all groups but this one, whose threads are gone.

@@ -458,7 +458,7 @@ int ros_space_split(uint64_t start, uint64_t size)
     int err = merge_all(start, size);
     if (!err)
         err = ak_split(&space.paging, start, size);
-    space.guards = space.claims = true;
+    space.claims = true;
     mv_unlock(&space.lock);
     return err;
 }

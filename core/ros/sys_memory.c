@@ -148,6 +148,14 @@ static bool expects_faults(const struct ros_group *group)
            ros_space_is_attached();
 }
 
+// With the lock held, when Linux has protected a range: what it forbids the HRT's tables forbid,
+// too.
+static void guard(const struct ros_group *group, uint64_t start, uint64_t size, uint64_t prot)
+{
+    if (!(prot & PROT_WRITE) && expects_faults(group))
+        ros_space_guard(start, size, prot == PROT_NONE);
+}
+
 int64_t ros_sys_mprotect(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     uint64_t start = args->a[0], size = args->a[1];
@@ -167,8 +175,8 @@ int64_t ros_sys_mprotect(struct ros_group *group, uint64_t nr, struct ros_args *
     settle(result, start, size);
     if ((prot & PROT_EXEC) && result == 0)
         ros_space_allow_execute(start, size);
-    if (!(prot & PROT_WRITE) && result == 0 && expects_faults(group))
-        ros_space_guard(start, size, prot == PROT_NONE);
+    if (result == 0)
+        guard(group, start, size, prot);
     ros_space_unlock();
     return result;
 }
@@ -182,8 +190,8 @@ int64_t ros_release(const struct ros_group *group, uint64_t start, uint64_t size
     int64_t result = sys3(__NR_mprotect, start, size, prot);
     if (!result)
         ros_space_unclaim(start, size);
-    if (!(prot & PROT_WRITE) && result == 0 && expects_faults(group))
-        ros_space_guard(start, size, prot == PROT_NONE);
+    if (result == 0)
+        guard(group, start, size, prot);
     ros_space_unlock();
     return result;
 }

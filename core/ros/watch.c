@@ -6,7 +6,6 @@
 
 #include <asm/errno.h>
 #include <asm/unistd.h>
-#include <linux/sched.h>
 #include <linux/time_types.h>
 
 #include "base/lock.h"
@@ -60,9 +59,6 @@ static void watch_main(void *arg)
 
 static void begin(void)
 {
-    enum {
-        SHARED = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
-    };
     if (!watch.stack)
         watch.stack = mv_region_alloc(STACK_BYTES);
     if (!watch.stack || watch.busy)
@@ -71,8 +67,7 @@ static void begin(void)
     watch.busy = 1;
     ros_sigset all = ~0ULL, mask;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
-    uint64_t args[5] = {SHARED, (uint64_t)watch.stack + STACK_BYTES};
-    if (mv_clone(__NR_clone, args, watch_main, NULL) < 0)
+    if (mv_thread((uint64_t)watch.stack + STACK_BYTES, watch_main, NULL) < 0)
         watch.busy = 0; // a limit on threads
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
 }

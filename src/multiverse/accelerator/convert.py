@@ -103,16 +103,14 @@ class Function:
     """What is to be done for a call.
 
     address: as cffi's void pointer. adders: of the arguments whose types are known; others may
-    follow if it is variadic. read: its result. real: that is in XMM0, not in RAX. checked: it is
-    one of ctypes', whose types can be changed, and which can have an errcheck. plan: the same for
-    _calls.c, where all types are plain.
+    follow if it is variadic. read: its result. checked: it is one of ctypes', whose types can be
+    changed, and which can have an errcheck. plan: the same for _calls.c, where all types are plain.
     """
 
     address: Any
     adders: tuple[Add, ...]
     variadic: bool
     read: Read
-    real: bool = False
     checked: bool = False
     plan: bytes | None = None
 
@@ -299,27 +297,26 @@ class Converter:
         return kind._type_ if simple and (kind._type_ in RESULTS or kind._type_ == "P") else ""
 
     @staticmethod
-    def result_ctypes(kind: Any) -> tuple[Read, bool]:
-        """How a result of a ctypes type is read, and whether it is in XMM0."""
+    def result_ctypes(kind: Any) -> Read:
+        """How a result of a ctypes type is read."""
         if kind is None:
-            return (lambda _: None), False
+            return lambda _: None
         is_type = isinstance(kind, type)
         if is_type and issubclass(kind, _SimpleCData):
             letter: str = kind._type_
-            real = letter in "fd"
             # A subclass of a simple type stays an object, as with ctypes itself.
             if kind.__mro__[1] is not _SimpleCData:
-                if real:
-                    return (lambda frame: kind(frame.results[letter][0])), True
-                return (lambda frame: kind.from_buffer_copy(frame.result_bytes())), False
+                if letter in "fd":
+                    return lambda frame: kind(frame.results[letter][0])
+                return lambda frame: kind.from_buffer_copy(frame.result_bytes())
             if letter in RESULTS:
-                return (lambda frame: frame.results[letter][0]), real
+                return lambda frame: frame.results[letter][0]
             if kind not in (ctypes.c_longdouble, ctypes.py_object):
-                return (lambda frame: kind.from_buffer_copy(frame.result_bytes()).value), False
+                return lambda frame: kind.from_buffer_copy(frame.result_bytes()).value
         if is_type and issubclass(kind, _Pointer | CFuncPtr):
-            return (lambda frame: kind.from_buffer_copy(frame.result_bytes())), False
+            return lambda frame: kind.from_buffer_copy(frame.result_bytes())
         if not is_type and callable(kind):
-            return (lambda frame: kind(frame.results["i"][0])), False
+            return lambda frame: kind(frame.results["i"][0])
         raise TypeError(f"{getattr(kind, '__name__', kind)} results are not supported")
 
     def ctypes_function(self, function: Any, kinds: Any, result: Any, *, checked: bool) -> Function:
@@ -330,7 +327,7 @@ class Converter:
             self.ffi.cast("void *", address),
             adders,
             True,
-            *self.result_ctypes(result),
+            self.result_ctypes(result),
             checked,
             plan(address, letters, self.result_letter_ctypes(result), checked, variadic=True),
         )
@@ -353,12 +350,12 @@ class Converter:
             return self.add_pointer
         raise TypeError(f"{kind.cname}: structures are not passed by value; use addressof()")
 
-    def result_cffi(self, kind: Any) -> tuple[Read, bool]:
+    def result_cffi(self, kind: Any) -> Read:
         if kind.kind == "void":
-            return (lambda _: None), False
+            return lambda _: None
         if kind.kind == "primitive" and kind.cname in ("double", "float"):
             letter = kind.cname[0]
-            return (lambda frame: frame.results[letter][0]), True
+            return lambda frame: frame.results[letter][0]
         if kind.kind in ("primitive", "enum", "pointer"):
             if kind.cname == "long double" or "_Complex" in kind.cname:
                 raise TypeError(f"{kind.cname} results are not supported")
@@ -371,7 +368,7 @@ class Converter:
                     return bytes([int(value)])
                 return bool(value) if kind.cname == "_Bool" else int(value)
 
-            return convert, False
+            return convert
         raise TypeError(f"{kind.cname} results are not supported")
 
     def letter_cffi(self, kind: Any) -> str:
@@ -398,7 +395,7 @@ class Converter:
             address,
             adders,
             variadic,
-            *self.result_cffi(kind.result),
+            self.result_cffi(kind.result),
             plan=plan(number, letters, result, False, variadic=variadic),
         )
 
@@ -408,7 +405,7 @@ class Converter:
         if not 0 < address < 1 << 47:
             raise ValueError(f"{address:#x} is no address of a function")
         result = self.result_ctypes(ctypes.c_int64 if restype is None else restype)
-        return Function(self.ffi.cast("void *", address), (), True, *result)
+        return Function(self.ffi.cast("void *", address), (), True, result)
 
     def function(self, function: Any, restype: Any) -> Function:
         """What is to be called. restype: a ctypes type, for what does not say it itself."""
