@@ -17,12 +17,12 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'core/*.[ch]' 'lib/*.[ch]' 'tests/*.[ch]' 'benchmarks/*.[ch]' 'examples/*.[ch]')
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'core/*.[ch]' 'lib/*.[ch]' 'overrides/*.[ch]' 'tests/*.[ch]' 'benchmarks/*.[ch]' 'examples/*.[ch]')
 
 format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files 'core/*.[ch]' 'lib/*.[ch]' 'tests/*.[ch]' 'benchmarks/*.[ch]' 'examples/*.[ch]')
+	$(BIN)/clang-format -i $$(git ls-files 'core/*.[ch]' 'lib/*.[ch]' 'overrides/*.[ch]' 'tests/*.[ch]' 'benchmarks/*.[ch]' 'examples/*.[ch]')
 
 test:
 	tools/setup.sh build test

@@ -52,6 +52,7 @@ PROGRAMS = [
 # Modules that take over system calls and functions.
 OVERRIDES = [
     *of("test_override_run", "answers[auto]", "answers[async]", "crowd", "numbers"),
+    *of("test_override_run", "clocks", "readiness"),
     *of("test_override_run", "barriers", "barriers_of_a_program_that_leaves"),
     *of("test_override_run", "barriers_without_system_calls"),
     *of("test_override_run", "protected_memory_in_system_calls"),

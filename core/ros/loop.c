@@ -7,6 +7,7 @@
 #include "base/string.h"
 #include "base/sys.h"
 #include "hvm/details.h"
+#include "include/aerokernel/override.h"
 #include "rewrite/maps.h"
 #include "rewrite/rewrite.h"
 #include "ros/channel.h"
@@ -562,6 +563,7 @@ void ros_loop(struct ros_group *group)
         // A signal that arrives from here on kicks the virtual CPU out at once.
         ros_channel_release(group);
         WRITE_ONCE(group->watch.entries, group->watch.entries + 1);
+        WRITE_ONCE(group->identity->entries, group->watch.entries);
         struct hvm_exit exit = hvm_vcpu_run(&group->vcpu);
         if (ros_profile)
             ros_profile_left(group);

@@ -22,6 +22,7 @@ enum state {
     SHARED, // somebody may have
     UNFIT,  // no regular file, or one whose offset means more than a place in it
     KEPT,   // a regular file of our own, its offset is here
+    EMPTY,  // an epoll instance of our own to which nothing has been added
 };
 
 static struct file {
@@ -254,6 +255,26 @@ int64_t files_write(unsigned fd, const void *from, size_t size)
     return transfer(file, __NR_write, __NR_pwrite64, (uint64_t)from, size);
 }
 
+int64_t files_epoll_create(unsigned nr, uint64_t argument)
+{
+    if (!is_on())
+        return AK_FALLBACK;
+    int64_t fd = ak_linux(nr, argument, 0, 0, 0, 0, 0);
+    struct file *file = fd < 0 ? NULL : find((unsigned)fd);
+    if (file)
+        set_state(file, EMPTY);
+    return fd;
+}
+
+int64_t files_epoll_poll(unsigned fd, const void *events, int count)
+{
+    enum { MOST = 4096, EVENT_BYTES = 12 };
+    const uint64_t end = (1ULL << 47) - 4096; // of what Linux may write to
+    struct file *file = is_on() ? find(fd) : NULL;
+    bool valid = count > 0 && count <= MOST && (uint64_t)events <= end - MOST * EVENT_BYTES;
+    return file && file->state == EMPTY && valid ? 0 : AK_FALLBACK;
+}
+
 static int64_t duplicate(unsigned nr, unsigned fd, uint64_t command, uint64_t argument)
 {
     give_back(fd, SHARED);
@@ -292,6 +313,13 @@ void files_close(unsigned fd)
     struct file *file = is_on() ? find(fd) : NULL;
     if (file)
         set_state(file, OWN); // an offset that nobody sees any more
+}
+
+void files_epoll_control(unsigned fd)
+{
+    struct file *file = is_on() ? find(fd) : NULL;
+    if (file && file->state == EMPTY)
+        set_state(file, OWN);
 }
 
 void files_become(unsigned fd, unsigned other)

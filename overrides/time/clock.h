@@ -1,4 +1,5 @@
-// Clocks as system calls, by Linux's vDSO, which reads them without Linux.
+// Clocks as system calls, by Linux's vDSO, which reads them without Linux; the process's processor
+// time, by what Linux has said a moment ago and the time since then.
 //
 // Every function may return AK_FALLBACK: Linux answers.
 #ifndef CLOCK_H

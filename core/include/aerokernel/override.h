@@ -31,7 +31,9 @@ struct ak_identity {
     uint64_t epoch; ///< another number whenever this may be another thread, or process, or one with
                     ///< other rights: what has been remembered of it is no longer true
     uint32_t pid, tid;
-    uint32_t cpu; ///< of the AeroKernel, below AK_CPUS_MAX: one thread at a time is there
+    uint32_t cpu;     ///< of the AeroKernel, below AK_CPUS_MAX: one thread at a time is there
+    uint64_t entries; ///< how often the thread has entered the virtual machine. While the number is
+                      ///< the same, it has not waited for anything but a processor
 };
 
 /// The caller's. @return NULL where the program uses the GS base itself (fall back, then).
