@@ -15,6 +15,9 @@ from multiverse.bench.stats import Summary, summarize
 NOTHING = "-"
 DIFFERS = "DIFFERS"
 
+#: The heading of what is left of the native time without Linux's.
+OUTSIDE_LINUX = "without Linux's"
+
 
 def number(value: float | None) -> str:
     """A ratio."""
@@ -39,7 +42,7 @@ def time_columns(report: Report) -> list[str]:
     shown_ways = [TITLES[way] for way in (HUGE, HRT, OVERRIDES) if way in ways]
     processor = [f"CPU: {TITLES[way]}" for way in (HRT, OVERRIDES) if way in ways]
     first, *others = shown_ways
-    return ["program", "N", "native s", first, "virtual", *others, *processor]
+    return ["program", "N", "native s", OUTSIDE_LINUX, first, "virtual", *others, *processor]
 
 
 def time_cells(report: Report, row: Row) -> list[str]:
@@ -62,6 +65,7 @@ def time_cells(report: Report, row: Row) -> list[str]:
         row.name,
         f"{row.size:,}",
         f"{seconds.median:.3f}" if seconds else NOTHING,
+        number(row.outside_linux()),
         cell(HUGE),
         virtual,
         *(cell(way) for way in (HRT, OVERRIDES) if way in ways),
@@ -76,6 +80,7 @@ def mean_cells(report: Report, group: str) -> list[str]:
         "geometric mean",
         "",
         "",
+        number(report.outside_linux(group)),
         number(report.mean(group, HUGE)),
         number(report.virtual_mean(group)),
         *(number(report.mean(group, way)) for way in hrts),

@@ -77,6 +77,12 @@ class Row:
         """Processor time over native, pair by pair, or None without samples."""
         return self._ratio(way, lambda timing: timing.processor)
 
+    def outside_linux(self) -> float | None:
+        """The share of the native run's time that is not Linux's, the median, or None without
+        samples: what would be left if nothing were asked of Linux."""
+        timings = self.runs.timings.get(NATIVE)
+        return summarize([1 - t.system / t.wall for t in timings]).median if timings else None
+
     def page_faults(self, way: str) -> float | None:
         """Page faults that Linux handled, the median, or None without samples."""
         timings = self.runs.timings.get(way)
@@ -189,6 +195,12 @@ class Report:
             if row.group == group
         ]
         found = [ratio.median for ratio in ratios if ratio and ratio.median > 0]
+        return geometric_mean(found) if found else None
+
+    def outside_linux(self, group: str) -> float | None:
+        """The geometric mean of what would be left of a group's native time without Linux's."""
+        shares = [row.outside_linux() for row in self.rows if row.group == group]
+        found = [share for share in shares if share and share > 0]
         return geometric_mean(found) if found else None
 
     def virtual_mean(self, group: str) -> float | None:
