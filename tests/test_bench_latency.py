@@ -498,7 +498,7 @@ def test_the_core_says_where_ring_0_is_impossible(facts: dict[str, str]) -> None
     done = core_latency("ring=0")
     possible = facts["kind"] == "hardware"
     assert done.returncode == (0 if possible else 125)
-    refused = "ring 0 on a software KVM: Operation not supported; see multiverse doctor"
+    refused = "ring 0 on a software KVM: Operation not supported; use --ring=auto, or multiverse "
     assert possible or refused in done.stderr
 
 

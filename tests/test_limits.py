@@ -164,6 +164,18 @@ def test_told_to_run_natively() -> None:
     one_line(execute(["/bin/echo", "x"], config="hvm=off,require=1"), 125)
 
 
+def test_ring_0_where_there_is_none(facts: dict[str, str]) -> None:
+    if facts["kind"] == "hardware":
+        pytest.skip("this machine's KVM has a ring 0")
+    advice = b"use --ring=auto, or multiverse testbed\n"
+    plain = execute(["/bin/echo", "x"], config="ring=0")
+    assert (plain.status, plain.stdout) == (0, b"x\n")
+    assert plain.stderr.count(b"\n") == 1 and plain.stderr.endswith(advice)
+    refused = execute(["/bin/echo", "x"], config="ring=0,require=1")
+    one_line(refused, 125)
+    assert refused.stderr.endswith(advice)
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -201,7 +201,9 @@ void mv_latency(const struct mv_config *config)
     struct mv_costs costs;
     measure_vm(config);
     int err = mv_make_hvm(config, &group, &what, &costs);
-    must(what, err);
+    if (err)
+        mv_die(MV_EXIT_FAILURE, "latency: %s: %s; %s", what, mv_strerror(err),
+               mv_hvm_advice(config));
     measure_merge();
     measure_slot();
     measure_vcpu();

@@ -97,14 +97,20 @@ int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const ch
     return ros_override_load();
 }
 
+const char *mv_hvm_advice(const struct mv_config *config)
+{
+    bool ring = ros.interpreted && config->ring == 0;
+    return ring ? "use --ring=auto, or multiverse testbed" : "see multiverse doctor";
+}
+
 // Run the program as if we had never been there.
 _Noreturn static void run_natively(const struct mv_config *config, const char *path, char **argv,
-                                   const char *what, const char *why)
+                                   const char *what, const char *why, const char *advice)
 {
     if (config->require)
-        mv_die(MV_EXIT_FAILURE, "run: %s: %s; see multiverse doctor", what, why);
+        mv_die(MV_EXIT_FAILURE, "run: %s: %s; %s", what, why, advice);
     if (!config->quiet)
-        mv_error("run: %s: %s; running natively", what, why);
+        mv_error("run: %s: %s; running natively; %s", what, why, advice);
     long err = sys3(__NR_execve, path, argv, arguments.envp);
     bool missing = err == -ENOENT || err == -ENOTDIR;
     mv_die(missing ? MV_EXIT_NOT_FOUND : MV_EXIT_NOT_EXECUTABLE, "run: %s: %s; check the file",
@@ -177,16 +183,17 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
     if (config->debug_fd >= 0 && ros_debug_open(config->debug_fd, config->debug_socket))
         mv_die(MV_EXIT_FAILURE, "run: memory for --gdb: no memory; free some");
     if (config->off)
-        run_natively(config, path, argv, "--hvm=off", "the virtual machine is switched off");
+        run_natively(config, path, argv, "--hvm=off", "the virtual machine is switched off",
+                     "leave it out for an HRT");
     int err = config->override_fd >= 0 ? ros_override_open(config->override_fd) : 0;
     if (err)
         mv_die(MV_EXIT_FAILURE, "run: --override: %s; is it of another version?", mv_strerror(err));
     err = mv_program_open(path, argv, &program, &why);
     if (err)
-        run_natively(config, path, argv, program.file, why);
+        run_natively(config, path, argv, program.file, why, "see multiverse doctor");
     err = mv_make_hvm(config, &group, &what, &costs);
     if (err)
-        run_natively(config, path, argv, what, mv_strerror(err));
+        run_natively(config, path, argv, what, mv_strerror(err), mv_hvm_advice(config));
 
     if (ros_cpus_count(&config->hrt_cpus) &&
         sys3(__NR_sched_setaffinity, 0, sizeof(config->hrt_cpus), &config->hrt_cpus) < 0)

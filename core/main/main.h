@@ -92,6 +92,8 @@ struct mv_costs {
 // negative errno; *what says what failed.
 int mv_make_hvm(const struct mv_config *config, struct ros_group **ret, const char **what,
                 struct mv_costs *costs);
+// What to do when that has failed, in words.
+const char *mv_hvm_advice(const struct mv_config *config);
 
 // Make an HRT for single threads of the process (attach.c). Returns 0 or a negative errno; *what
 // says what failed.
