@@ -22,8 +22,8 @@ PARTS = {
     ],
     "memory": ["pages", "objects", "linux_knows", "two_cpus"],
     "pages": [
-        *("arguments", "barrier", "refused", "refused_calls", "interrupted"),
-        *("mapped_anew", "entries", "two_cpus"),
+        *("arguments", "barrier", "refused", "refused_calls", "interrupted", "handlers_change"),
+        *("stack_grows", "mapped_anew", "entries", "two_cpus"),
     ],
     "cpus": ["data_and_calls", "timers", "a_clock", "registers"],
 }

@@ -13,10 +13,10 @@ enum { RANGES_MAX = 64, RED_ZONE = 128 };
 
 static struct {
     struct ak_spin lock; // of those who change something
-    uint32_t version;    // odd while somebody does
-    unsigned count;
+    uint32_t version;    // counts removals
+    unsigned count;      // none has been used from here on
     struct range {
-        uint64_t start, size;
+        uint64_t start, size; // of size 0: free
         ak_fault_fn *fn;
         void *arg;
     } range[RANGES_MAX];
@@ -140,50 +140,62 @@ long ak_page_test(void *start, size_t size, unsigned bits, bool clear)
 
 // ---- Handlers -----------------------------------------------------------------------------------
 
-// Faults look without the lock: the ROS may have one begin anew at any instruction, and nobody
-// would give the lock back.
-static void begin_change(void)
+// Faults look without the lock, at all times: the ROS may have one begin anew at any instruction,
+// so that nobody would give the lock back, and it may have met a change half done, on this very
+// virtual CPU. So a range is there as soon as it has a size, and what it says stays until a
+// removal.
+static struct range *free_range(void)
 {
-    ak_spin_lock(&handlers.lock);
-    __atomic_store_n(&handlers.version, handlers.version + 1, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_RELEASE);
+    for (unsigned i = 0; i < handlers.count; i++)
+        if (!handlers.range[i].size)
+            return &handlers.range[i];
+    return handlers.count < RANGES_MAX ? &handlers.range[handlers.count] : NULL;
 }
 
-static void end_change(void)
+static int add(const struct range *range)
 {
-    __atomic_store_n(&handlers.version, handlers.version + 1, __ATOMIC_RELEASE);
-    ak_spin_unlock(&handlers.lock);
+    for (unsigned i = 0; i < handlers.count; i++) {
+        const struct range *other = &handlers.range[i];
+        if (other->size && ranges_overlap(other->start, other->size, range->start, range->size))
+            return -EEXIST;
+    }
+    struct range *place = free_range();
+    if (!place)
+        return -ENOSPC;
+    place->start = range->start;
+    place->fn = range->fn;
+    place->arg = range->arg;
+    __atomic_store_n(&place->size, range->size, __ATOMIC_RELEASE);
+    if (place == &handlers.range[handlers.count])
+        __atomic_store_n(&handlers.count, handlers.count + 1, __ATOMIC_RELEASE);
+    return 0;
 }
 
 int ak_fault_handle(void *start, size_t size, ak_fault_fn *fn, void *arg)
 {
-    if (!is_range((uint64_t)start, size))
+    const struct range range = {.start = (uint64_t)start, .size = size, .fn = fn, .arg = arg};
+    if (!is_range(range.start, size))
         return -EINVAL;
-    int err = 0;
-    begin_change();
-    for (unsigned i = 0; i < handlers.count; i++)
-        if (ranges_overlap(handlers.range[i].start, handlers.range[i].size, (uint64_t)start, size))
-            err = -EEXIST;
-    if (!err && handlers.count == RANGES_MAX)
-        err = -ENOSPC;
-    if (!err)
-        handlers.range[handlers.count++] =
-            (struct range){.start = (uint64_t)start, .size = size, .fn = fn, .arg = arg};
-    end_change();
+    ak_spin_lock(&handlers.lock);
+    int err = add(&range);
+    ak_spin_unlock(&handlers.lock);
     return err;
 }
 
 int ak_fault_unhandle(void *start)
 {
     int err = -ENOENT;
-    begin_change();
-    for (unsigned i = 0; i < handlers.count; i++)
-        if (handlers.range[i].start == (uint64_t)start) {
-            handlers.range[i] = handlers.range[--handlers.count];
-            err = 0;
-            break;
-        }
-    end_change();
+    ak_spin_lock(&handlers.lock);
+    for (unsigned i = 0; i < handlers.count; i++) {
+        struct range *range = &handlers.range[i];
+        if (!range->size || range->start != (uint64_t)start)
+            continue;
+        WRITE_ONCE(range->size, 0);
+        // Before another takes the place.
+        __atomic_add_fetch(&handlers.version, 1, __ATOMIC_SEQ_CST);
+        err = 0;
+    }
+    ak_spin_unlock(&handlers.lock);
     return err;
 }
 
@@ -207,23 +219,23 @@ void ak_upcall_run(struct ak_upcall *call)
     ak_xrstor(call->image, &x);
 }
 
-// Returns AK_FAULT_UPCALL if a range has the address, AK_FAULT_RETRY if another virtual CPU is
-// changing the handlers.
+// Returns AK_FAULT_UPCALL if a range has the address, AK_FAULT_RETRY if another virtual CPU has
+// removed one meanwhile.
 static enum ak_range_fault find_handler(uint64_t address, struct range *ret)
 {
     uint32_t version = __atomic_load_n(&handlers.version, __ATOMIC_ACQUIRE);
-    unsigned count = READ_ONCE(handlers.count);
+    unsigned count = __atomic_load_n(&handlers.count, __ATOMIC_ACQUIRE);
     enum ak_range_fault found = AK_FAULT_OTHER;
     for (unsigned i = 0; i < count; i++) {
-        struct range range = handlers.range[i];
-        if (address - range.start < range.size) {
+        const struct range *range = &handlers.range[i];
+        uint64_t size = __atomic_load_n(&range->size, __ATOMIC_ACQUIRE);
+        if (address - READ_ONCE(range->start) < size) {
             found = AK_FAULT_UPCALL;
-            *ret = range;
+            *ret = *range;
         }
     }
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    bool changing = version % 2 || READ_ONCE(handlers.version) != version;
-    return changing ? AK_FAULT_RETRY : found;
+    return READ_ONCE(handlers.version) != version ? AK_FAULT_RETRY : found;
 }
 
 enum ak_range_fault ak_range_fault(char *window, struct mv_frame *state, uint64_t address,

@@ -255,6 +255,41 @@ static void allow_mapping(uint64_t address, uint64_t forbidden)
     ros_space_has_executed(mapping.start, mapping.end - mapping.start, forbidden);
 }
 
+bool ros_merge_missing(uint64_t address)
+{
+    if (address >= TASK_END || ros_space_covers(address) || !linux_maps(address))
+        return false;
+    int err = ros_space_merge(address);
+    if (err && err != -EFAULT) {
+        ros_stats_finish();
+        mv_die(MV_EXIT_FAILURE,
+               "run: merging address 0x%lx: %s; guest physical space or memory slots are used "
+               "up, run the program with --hvm=off",
+               (unsigned long)address, mv_strerror(err));
+    }
+    return !err;
+}
+
+// The AeroKernel could not lay the frame of a fault handler on the program's stack, which may have
+// to grow first, or be merged. Returns true if it shall try again: once, then it is a stack
+// overrun.
+static bool make_room(struct ros_group *group, uint64_t address)
+{
+    enum { ROOM = KIB(8) }; // more than the frame, with all extended state
+    const struct ros_handler_try now = {group->frame->rip, group->frame->rsp, address};
+    if (memcmp(&now, &group->handler_try, sizeof(now)) == 0) {
+        group->handler_try = (struct ros_handler_try){0};
+        return false;
+    }
+    group->handler_try = now;
+    for (uint64_t below = 0; below <= ROOM; below += PAGE_SIZE) {
+        char byte;
+        ros_copy_in(&byte, now.rsp - below, 1); // Linux lets the stack grow
+        ros_merge_missing(now.rsp - below);
+    }
+    return true;
+}
+
 // A page fault that the page tables gave, not Linux: memory not merged yet, or not executable as
 // far as we know.
 static void page_fault(struct ros_group *group, uint64_t error, uint64_t address)
@@ -269,18 +304,8 @@ static void page_fault(struct ros_group *group, uint64_t error, uint64_t address
         raise_or_go_on(group, SIGSEGV, &segv);
         return;
     }
-    if (address < TASK_END && !ros_space_covers(address) && linux_maps(address)) {
-        int err = ros_space_merge(address);
-        if (!err)
-            return;
-        if (err != -EFAULT) {
-            ros_stats_finish();
-            mv_die(MV_EXIT_FAILURE,
-                   "run: merging address 0x%lx: %s; guest physical space or memory slots are used "
-                   "up, run the program with --hvm=off",
-                   (unsigned long)address, mv_strerror(err));
-        }
-    }
+    if (ros_merge_missing(address))
+        return;
     uint64_t rip = group->frame->rip, rewritten = rw_trapped(rip);
     if (rewritten) {
         group->frame->rip = rewritten;
@@ -352,8 +377,8 @@ static void request(struct ros_group *group)
 }
 
 // The AeroKernel hands an event over, or cannot go on with it: it has met something that it cannot
-// read, or the extended state of a signal frame that the processor refuses.
-static void event_handed_over(struct ros_group *group)
+// access (no_memory), or the extended state of a signal frame that the processor refuses.
+static void event_handed_over(struct ros_group *group, bool no_memory)
 {
     struct hvm_state state;
     uint64_t error = READ_ONCE(group->trap->error), cr2 = READ_ONCE(group->trap->cr2);
@@ -370,7 +395,8 @@ static void event_handed_over(struct ros_group *group)
         rdtsc());
     if (place_of(group, rip) != IN_PROGRAM) // the AeroKernel itself does nothing that may fault
         ros_substrate_failed(group, "exception in the AeroKernel", VECTOR_PF);
-    page_fault(group, error, cr2);
+    if (!no_memory || !make_room(group, cr2))
+        page_fault(group, error, cr2);
 }
 
 // An exception that a debugger has caused where the program's state alone does not tell it. Returns
@@ -421,7 +447,7 @@ static bool exception(struct ros_group *group)
         return true;
     enum place place = place_of(group, e.rip);
     if (place == IN_TRAP) {
-        event_handed_over(group);
+        event_handed_over(group, false);
         return true;
     }
     if (place != IN_PROGRAM)
@@ -447,6 +473,8 @@ static bool exception(struct ros_group *group)
 // End here if the page tables that the virtual CPU has, which may be the program's, lead nowhere.
 static void check_tables(struct ros_group *group, const struct hvm_state *state)
 {
+    if (ros.ring) // it cannot load CR3, nor write to tables
+        return;
     const uint64_t used[] = {state->regs.rip, AK_IDT_PAGE, group->window + AK_IST_OFFSET};
     for (unsigned i = 0; i < ARRAY_SIZE(used); i++)
         if (!ros_space_has_tables(state->cr3, used[i]))
@@ -461,7 +489,7 @@ static void fault(struct ros_group *group)
     check_tables(group, &state);
     enum place place = place_of(group, state.regs.rip);
     if (place == IN_TRAP) {
-        event_handed_over(group);
+        event_handed_over(group, true);
         return;
     }
     if (place != IN_PROGRAM)
@@ -510,7 +538,7 @@ static bool handle(struct ros_group *group, struct hvm_exit exit)
         if (exit.address == ros_space_doorbell())
             request(group);
         else if (exit.address == ros_space_doorbell() + AK_DOORBELL_TRAP)
-            event_handed_over(group);
+            event_handed_over(group, ros_space_is_kernel(ros_pushed(group, ROS_PUSHED_RIP)));
         else
             break;
         return true;
@@ -520,7 +548,7 @@ static bool handle(struct ros_group *group, struct hvm_exit exit)
         else if (exit.address == AK_PORT_VECTOR)
             return exception(group);
         else if (exit.address == AK_PORT_TRAP)
-            event_handed_over(group);
+            event_handed_over(group, ros_space_is_kernel(ros_pushed(group, ROS_PUSHED_RIP)));
         else
             return false; // a port of the program's at ring 0: nothing is behind it
         return true;

@@ -83,26 +83,9 @@ void ros_override_request(struct ros_group *group)
 
 // ---- Accesses ----------------------------------------------------------------------------------
 
-// Registers that the page fault's entry has pushed (aerokernel/entry.S), by words from the top.
-enum { PUSHED_RSP = 2, PUSHED_RFLAGS = 3, PUSHED_RIP = 5, PUSHED_RDX = 7, PUSHED_RCX = 8 };
-enum { PUSHED_CR2 = 9 };
-
-static uint64_t pushed(const struct ros_group *group, unsigned word)
+uint64_t ros_pushed(const struct ros_group *group, enum ros_pushed word)
 {
     return *(const uint64_t *)(group->ist_page + AK_IST_BYTES - sizeof(uint64_t) * word);
-}
-
-static bool linux_reads(uint64_t address)
-{
-    char byte;
-    return ros_copy_in(&byte, address, 1) == 0;
-}
-
-// Have what an access needs in the HRT, as far as Linux has it. Returns false if trying again is of
-// no use.
-static bool provide(uint64_t address)
-{
-    return linux_reads(address) && !ros_space_covers(address) && ros_space_merge(address) == 0;
 }
 
 // The module's access to `address` failed, or, with 0, one that did not say where.
@@ -111,9 +94,9 @@ static void access_failed(struct ros_group *group, struct hvm_state *state, uint
     const struct ak_image *image = (const struct ak_image *)ak_kernel_begin;
     struct kvm_regs *regs = &state->regs;
     bool copies = regs->rip == image->copy;
-    bool again = provide(address ? address : copies ? regs->rsi : regs->rsp);
+    bool again = ros_merge_missing(address ? address : copies ? regs->rsi : regs->rsp);
     if (!address && copies)
-        again = provide(regs->rdi) || again;
+        again = ros_merge_missing(regs->rdi) || again;
     if (!again && copies)
         regs->rip = image->copy_fault;
     else if (!again)
@@ -125,12 +108,12 @@ static void page_fault(struct ros_group *group)
 {
     struct hvm_state state;
     ros_read_state(group, &state, NULL);
-    state.regs.rsp = pushed(group, PUSHED_RSP);
-    state.regs.rflags = pushed(group, PUSHED_RFLAGS);
-    state.regs.rip = pushed(group, PUSHED_RIP);
-    state.regs.rdx = pushed(group, PUSHED_RDX);
-    state.regs.rcx = pushed(group, PUSHED_RCX);
-    access_failed(group, &state, pushed(group, PUSHED_CR2));
+    state.regs.rsp = ros_pushed(group, ROS_PUSHED_RSP);
+    state.regs.rflags = ros_pushed(group, ROS_PUSHED_RFLAGS);
+    state.regs.rip = ros_pushed(group, ROS_PUSHED_RIP);
+    state.regs.rdx = ros_pushed(group, ROS_PUSHED_RDX);
+    state.regs.rcx = ros_pushed(group, ROS_PUSHED_RCX);
+    access_failed(group, &state, ros_pushed(group, ROS_PUSHED_CR2));
 }
 
 static void linux_fault(struct ros_group *group)

@@ -141,6 +141,11 @@ struct ros_group {
         } call;
     } debug;
 
+    // The fault that a handler's frame has been made room for last (loop.c).
+    struct ros_handler_try {
+        uint64_t rip, rsp, address;
+    } handler_try;
+
     // Of a virtual CPU that may stay in the guest for ever (watch.c).
     struct {
         uint32_t entries; // how often it has entered the guest
@@ -342,6 +347,16 @@ void ros_populate_forget(uint64_t start, uint64_t size);
 bool ros_override_runs(const struct ros_group *group);
 // True if signals have to wait, for that or another reason of a module's.
 bool ros_override_holds(const struct ros_group *group);
+// What the page fault's entry has pushed last (aerokernel/entry.S), by words from the stack's top.
+enum ros_pushed {
+    ROS_PUSHED_RSP = 2,
+    ROS_PUSHED_RFLAGS = 3,
+    ROS_PUSHED_RIP = 5,
+    ROS_PUSHED_RDX = 7,
+    ROS_PUSHED_RCX = 8,
+    ROS_PUSHED_CR2 = 9,
+};
+uint64_t ros_pushed(const struct ros_group *group, enum ros_pushed word);
 // Answer an exit of such a virtual CPU, which goes on where it was.
 void ros_override_exit(struct ros_group *group, struct hvm_exit exit);
 // A system call of a module's, which no signal interrupts.
@@ -351,6 +366,9 @@ void ros_override_request(struct ros_group *group);
 
 // End the process: the virtual CPU cannot go on, with a crash report.
 _Noreturn void ros_substrate_failed(struct ros_group *group, const char *what, uint64_t detail);
+// Merge what Linux maps at an address, unless it is merged. Returns true if it had to be. Ends the
+// process where guest physical space is used up.
+bool ros_merge_missing(uint64_t address);
 // Put a state into the virtual CPU; the bases are those that the program believes in.
 void ros_load_state(struct ros_group *group, struct hvm_state *state);
 

@@ -162,6 +162,71 @@ static void interrupted(void)
     signal(SIGALRM, SIG_DFL);
 }
 
+static void on_tick_write(int sig)
+{
+    on_tick(sig);
+    CHECK(ak_page_protect(area, PAGE, AK_PAGE_READ) == 0);
+    *(volatile char *)area = 1;
+}
+
+// Signals whose handlers fault while a handler of faults is given or taken away: some of them find
+// that half done.
+static void handlers_change(void)
+{
+    enum { TICKS = 200, LATEST_US = 50 };
+    struct sigaction action = {.sa_handler = on_tick_write, .sa_flags = SA_RESTART};
+    CHECK(ak_fault_handle(area, PAGE, allow, (void *)7) == 0);
+    sigaction(SIGALRM, &action, NULL);
+    for (faults = ticks = 0; ticks < TICKS;) {
+        int before = ticks;
+        struct itimerval once = {.it_value = {0, 1 + ticks % LATEST_US}};
+        CHECK(setitimer(ITIMER_REAL, &once, NULL) == 0);
+        while (ticks == before) {
+            CHECK(ak_fault_handle(area + PAGE, PAGE, allow, NULL) == 0);
+            CHECK(ak_fault_handle(area + 2 * PAGE, PAGE, allow, NULL) == 0);
+            CHECK(ak_fault_unhandle(area + PAGE) == 0);
+            CHECK(ak_fault_unhandle(area + 2 * PAGE) == 0);
+        }
+    }
+    CHECK(faults == TICKS);
+    CHECK(ak_fault_unhandle(area) == 0);
+    signal(SIGALRM, SIG_DFL);
+}
+
+// The lowest address of the stack that Linux has given so far.
+static uint64_t stack_begin(void)
+{
+    char line[256];
+    unsigned long begin = 0;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    CHECK(maps);
+    while (fgets(line, sizeof(line), maps))
+        if (strstr(line, "[stack]"))
+            sscanf(line, "%lx", &begin);
+    fclose(maps);
+    CHECK(begin);
+    return begin;
+}
+
+// A handler's frame lies where Linux has to let the stack grow first.
+static void stack_grows(void)
+{
+    enum { ROOM = 160 }; // more than the red zone
+    CHECK(ak_fault_handle(area, PAGE, allow, (void *)7) == 0);
+    for (int i = 0; i < 3; i++) {
+        int before = faults;
+        uint64_t stack = stack_begin() + ROOM, kept;
+        CHECK(ak_page_protect(area, PAGE, AK_PAGE_READ) == 0);
+        __asm__ volatile("mov %%rsp, %0; mov %1, %%rsp; movb $1, (%2); mov %0, %%rsp"
+                         : "=&r"(kept)
+                         : "r"(stack), "r"(area)
+                         : "memory");
+        CHECK(faults == before + 1 && last.address == (uint64_t)area);
+        CHECK(stack_begin() < stack - ROOM);
+    }
+    CHECK(ak_fault_unhandle(area) == 0);
+}
+
 static void mapped_anew(void)
 {
     CHECK(ak_page_protect(area, PAGE, AK_PAGE_NONE) == 0);
@@ -261,6 +326,8 @@ int main(void)
     PART(refused);
     PART(refused_calls);
     PART(interrupted);
+    PART(handlers_change);
+    PART(stack_grows);
     PART(mapped_anew);
 #endif
     PART(entries);
