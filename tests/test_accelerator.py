@@ -363,6 +363,22 @@ with multiverse.Hrt(threads=3) as hrt:
     assert done.stdout.splitlines() == ["16", "3", "10", "10", "native", "108", "True"]
 
 
+def test_partition_of_cores(facts: dict[str, str]) -> None:
+    """`hrtcpus` is where functions run; the rest of the process runs wherever it did."""
+    before = os.sched_getaffinity(0)
+    own = max(before)
+    library = ctypes.CDLL(None)
+    cpus = (ctypes.c_ulong * 16)()
+    with multiverse.Hrt(threads=2, config=f"hrtcpus={1 << own:#x}") as hrt:
+        for _ in range(2):
+            hrt.call(library.sched_getaffinity, 0, ctypes.sizeof(cpus), ctypes.addressof(cpus))
+            assert int.from_bytes(bytes(cpus), "little") == 1 << own
+            hrt.reboot()
+    assert os.sched_getaffinity(0) == before
+    with pytest.raises(multiverse.HrtError, match="hrtcpus"):
+        multiverse.Hrt(config=f"hrtcpus={1 << own + 900:#x}")
+
+
 def test_doctest(facts: dict[str, str]) -> None:
     results = doctest.testmod(hrt_module)
     assert results.attempted and not results.failed

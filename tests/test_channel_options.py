@@ -62,6 +62,17 @@ def test_partition_of_cores(hrt: Callable[..., Outcome], tmp_path: Path) -> None
     assert stats["sync"]["getppid"] > 0
 
 
+@pytest.mark.parametrize("option", ["--ros-cpus", "--hrt-cpus"])
+def test_cpus_that_are_not_there(option: str, hrt: Callable[..., Outcome]) -> None:
+    absent = max(os.sched_getaffinity(0)) + 900
+    done = multiverse("run", "--require-hrt", f"{option}={absent}", "--", "true")
+    assert done.returncode == 125
+    assert (
+        done.stderr
+        == f"multiverse: run: {option}: none of these CPUs may be used here; give others\n"
+    )
+
+
 def test_the_way_of_each_call_is_printed(hrt: Callable[..., Outcome]) -> None:
     done = multiverse("run", "--channel", "auto", "--stats", "sh", "-c", "ls / >/dev/null")
     assert done.returncode == 0

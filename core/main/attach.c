@@ -15,12 +15,16 @@
 // does with signals concerns its native threads only.
 static struct ros_sighand sighand = {.users = 1};
 
+static struct mv_config config;
+
 static int enter(uint64_t fn, uint64_t arg)
 {
     uint64_t fs_base = 0, gs_base = 0;
     struct ros_group *group;
     stack_t native_stack;
-    int err = ros_group_acquire(&group);
+    int err = (int)ros_cpus_confine(0, &config.hrt_cpus);
+    if (!err)
+        err = ros_group_acquire(&group);
     if (err)
         return err;
     sys2(__NR_arch_prctl, ARCH_GET_FS, &fs_base);
@@ -74,7 +78,6 @@ static int detach(void)
 int mv_attach(const struct mv_attach_request *request, struct mv_attach_answer *answer,
               const char **what)
 {
-    static struct mv_config config;
     struct ros_group *first;
     struct mv_costs costs;
     mv_config_parse(request->config, &config);
@@ -89,6 +92,9 @@ int mv_attach(const struct mv_attach_request *request, struct mv_attach_answer *
                 .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTORER_FLAG,
                 .restorer = request->restorer,
             };
+    *what = "hrtcpus: CPUs that may be used";
+    if (!ros_cpus_usable(&config.hrt_cpus))
+        return -EINVAL;
     int err = mv_make_hvm(&config, &first, what, &costs);
     if (err) {
         if (ros.hvm.vm_fd >= 0)

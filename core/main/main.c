@@ -195,8 +195,10 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
     if (err)
         run_natively(config, path, argv, what, mv_strerror(err), mv_hvm_advice(config));
 
-    if (ros_cpus_count(&config->hrt_cpus) &&
-        sys3(__NR_sched_setaffinity, 0, sizeof(config->hrt_cpus), &config->hrt_cpus) < 0)
+    if (!ros_cpus_usable(&config->channel.ros_cpus))
+        mv_die(MV_EXIT_FAILURE,
+               "run: --ros-cpus: none of these CPUs may be used here; give others");
+    if (ros_cpus_confine(0, &config->hrt_cpus) < 0)
         mv_die(MV_EXIT_FAILURE,
                "run: --hrt-cpus: none of these CPUs may be used here; give others");
 

@@ -84,6 +84,11 @@ void ros_route_forget(uint64_t first, uint64_t last);
 unsigned ros_cpus_count(const struct ros_cpus *cpus);
 // The CPUs that Linux lets the calling thread run on. Returns false if it does not say.
 bool ros_cpus_allowed(struct ros_cpus *ret);
+// Let a thread (0: the calling one) run on these CPUs only; none: wherever it may. Returns 0, or a
+// negative errno: -EINVAL where it may run on none of them.
+int64_t ros_cpus_confine(uint32_t tid, const struct ros_cpus *cpus);
+// False if the calling thread may run on none of these CPUs.
+bool ros_cpus_usable(const struct ros_cpus *cpus);
 // Where the calling thread runs.
 unsigned ros_cpus_current(void);
 

@@ -18,6 +18,18 @@ bool ros_cpus_allowed(struct ros_cpus *ret)
     return sys3(__NR_sched_getaffinity, 0, sizeof(*ret), ret) > 0;
 }
 
+int64_t ros_cpus_confine(uint32_t tid, const struct ros_cpus *cpus)
+{
+    return ros_cpus_count(cpus) ? sys3(__NR_sched_setaffinity, tid, sizeof(*cpus), cpus) : 0;
+}
+
+bool ros_cpus_usable(const struct ros_cpus *cpus)
+{
+    struct ros_cpus own;
+    return ros_cpus_allowed(&own) && ros_cpus_confine(0, cpus) == 0 &&
+           ros_cpus_confine(0, &own) == 0;
+}
+
 unsigned ros_cpus_current(void)
 {
     unsigned cpu = ~0U;

@@ -275,12 +275,6 @@ static int64_t make(struct poller *poller)
     return tid;
 }
 
-// Errors: negative errno.
-static int64_t confine(const struct poller *poller, const struct ros_cpus *cpus)
-{
-    return sys3(__NR_sched_setaffinity, poller->tid, sizeof(*cpus), cpus);
-}
-
 static void wake(struct poller *poller)
 {
     WRITE_ONCE(poller->wake, 1);
@@ -292,8 +286,8 @@ static void wake(struct poller *poller)
 // spoils Linux's own balance.
 static void move_away(struct poller *poller, const struct ros_places *places)
 {
-    confine(poller, &places->others);
-    confine(poller, &places->all);
+    ros_cpus_confine(poller->tid, &places->others);
+    ros_cpus_confine(poller->tid, &places->all);
 }
 
 // Wake a poller that sleeps. Linux prefers the CPU where a thread was last, so only one that was
@@ -302,10 +296,10 @@ static void wake_elsewhere(struct poller *poller, const struct ros_places *place
 {
     bool here = READ_ONCE(poller->cpu) == places->own && !pace_contended(rdtsc());
     if (here)
-        confine(poller, &places->others);
+        ros_cpus_confine(poller->tid, &places->others);
     wake(poller);
     if (here)
-        confine(poller, &places->all);
+        ros_cpus_confine(poller->tid, &places->all);
 }
 
 // True if a group that the pollers there are may act for lives.
@@ -349,7 +343,7 @@ static void wake_or_make(const struct ros_group *group, uint64_t now)
             return;
         }
     }
-    if (free && (make(free) < 0 || (ros_cpus_count(&set.cpus) && confine(free, &set.cpus) < 0)))
+    if (free && (make(free) < 0 || ros_cpus_confine(free->tid, &set.cpus) < 0))
         pace_rest(now + pace_us(NO_CPU_US)); // a limit on threads, say
 }
 

@@ -27,6 +27,8 @@ class Hrt(Calls):
     threads: how many calls can be under way at the same time, from 1 to 64.
     stack_size: of each, bytes; 0: 8 MiB.
     fallback: where no HRT is possible, call functions natively; else HrtError is raised.
+    config: of multiverse-core, as "hrtcpus=0xc,hrtmemory=512": cores for the threads, most MiB for
+        the AeroKernel's allocators.
 
     There is one HRT at a time in a process; another one raises HrtError (errno EBUSY). In a process
     that runs as an HRT already (``multiverse run``) functions are simply called.
