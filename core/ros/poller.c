@@ -12,6 +12,7 @@
 #include "rewrite/rewrite.h"
 #include "ros/channel.h"
 #include "ros/pace.h"
+#include "ros/profile.h"
 #include "ros/trace.h"
 
 enum { POLLERS_MAX = 16 };
@@ -91,8 +92,8 @@ void ros_pollers_init(const struct ros_channel_config *config, struct mv_control
 
 // ---- Answering ---------------------------------------------------------------------------------
 
-// Execute the request in a slot that has been taken; returns what its state shall be.
-static uint32_t answer(struct poller *me, struct ros_group *caller)
+// Execute the request in a slot that has been taken, and say there what has become of it.
+static void answer(struct poller *me, struct ros_group *caller)
 {
     struct mv_slot *slot = caller->slot;
     uint64_t nr = READ_ONCE(slot->nr), site = READ_ONCE(slot->site), begin = rdtsc();
@@ -101,20 +102,26 @@ static uint32_t answer(struct poller *me, struct ros_group *caller)
         args.a[i] = READ_ONCE(slot->arg[i]);
     struct ros_event event = {.kind = MV_TRACE_SYNC,
                               .nr = (uint32_t)nr,
+                              .result = ROS_REFUSED,
                               .a = {args.a[0], args.a[1], args.a[2], args.a[3]}};
     if (site && rw_is_hot(site)) {
         caller->rewrite = site; // the partner rewrites it and makes this call
-        return MV_SLOT_REFUSED;
+    } else {
+        me->block->id = caller->id; // for the trace, and for paths that name the process
+        me->block->sighand = caller->sighand;
+        event.result = ros_route_call(me->block, caller, nr, &args);
     }
-    me->block->id = caller->id; // for the trace, and for paths that name the process
-    me->block->sighand = caller->sighand;
-    event.result = ros_route_call(me->block, caller, nr, &args);
+    bool answered = event.result != ROS_REFUSED;
+    if (answered)
+        WRITE_ONCE(slot->result, event.result);
+    // A profile looks at the caller's stack, which is as it was until there is an answer. Whatever
+    // else there is to note is noted while the HRT goes on.
+    if (answered && ros_profile)
+        ros_trace_for(caller, &event, begin);
+    __atomic_store_n(&slot->state, answered ? MV_SLOT_ANSWERED : MV_SLOT_REFUSED, __ATOMIC_RELEASE);
     pace_answer(&me->pace, begin, rdtsc());
-    if (event.result == ROS_REFUSED)
-        return MV_SLOT_REFUSED;
-    WRITE_ONCE(slot->result, event.result);
-    ros_trace_for(caller, &event, begin);
-    return MV_SLOT_ANSWERED;
+    if (answered && !ros_profile)
+        ros_trace_for(caller, &event, begin);
 }
 
 // Let the partner have the group again.
@@ -137,8 +144,7 @@ static bool serve(struct poller *me, struct ros_group *group)
                 __atomic_load_n(&group->slot->state, __ATOMIC_ACQUIRE) == MV_SLOT_POSTED;
     if (ours) {
         WRITE_ONCE(group->served_by, me);
-        uint32_t state = answer(me, group);
-        __atomic_store_n(&group->slot->state, state, __ATOMIC_RELEASE);
+        answer(me, group);
     }
     let_go(group);
     return ours;
