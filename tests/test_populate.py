@@ -26,6 +26,16 @@ def test_what_is_only_reserved_is_not(guest: Callable[..., str]) -> None:
     assert populated([guest("populate"), "reserve"]) < MIB
 
 
+def test_who_watches_first_touches_sees_them(guest: Callable[..., str]) -> None:
+    assert populated([guest("populate"), "watched"]) < MIB
+
+
+def test_data_of_libraries_is_populated(guest: Callable[..., str]) -> None:
+    """With nothing else: the program itself reserves only."""
+    whole = populated([guest("populate", "-static"), "reserve"])
+    assert populated([guest("populate"), "reserve"]) > whole > 0
+
+
 @pytest.mark.parametrize("part", ["use", "heap"])
 def test_off(part: str, guest: Callable[..., str]) -> None:
     assert populated([guest("populate"), part], config=f"{HRT},populate=off") == 0

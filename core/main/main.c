@@ -117,13 +117,15 @@ _Noreturn static void run_natively(const struct mv_config *config, const char *p
            path, mv_strerror(err));
 }
 
-static void merge_image(const struct ldr_image *image)
+static void merge_image(const struct ros_group *group, const struct ldr_image *image)
 {
     for (unsigned i = 0; i < image->segments; i++) {
         const struct ldr_segment *s = &image->segment[i];
         uint64_t start = ALIGN_DOWN(s->start, PAGE_SIZE);
         uint64_t end = ALIGN_UP(s->start + s->memory_size, PAGE_SIZE);
         ros_space_merge_range(start + image->bias, end - start, s->prot & PROT_EXEC);
+        if (s->prot & PROT_WRITE)
+            ros_populate_data(group, s->start + image->bias, s->file_size);
     }
 }
 
@@ -136,11 +138,12 @@ static uint64_t auxv_value(uint64_t type)
 }
 
 // What every program touches at once; the rest is merged when it is touched.
-static void merge_start(const struct mv_program *program, uint64_t stack)
+static void merge_start(const struct ros_group *group, const struct mv_program *program,
+                        uint64_t stack)
 {
-    merge_image(program->image);
+    merge_image(group, program->image);
     if (program->interp)
-        merge_image(program->interp);
+        merge_image(group, program->interp);
     ros_space_merge(stack);
 }
 
@@ -208,7 +211,7 @@ _Noreturn static void run(const struct mv_config *config, const char *path, char
         sys3(__NR_mprotect, ALIGN_DOWN(stack, PAGE_SIZE), PAGE_SIZE,
              PROT_READ | PROT_WRITE | PROT_EXEC | PROT_GROWSDOWN);
     mv_program_announce(&arguments, &program, stack);
-    merge_start(&program, stack);
+    merge_start(group, &program, stack);
     const struct ldr_image *first = program.interp ? program.interp : program.image;
     uint64_t ring = group->frame->ring, sync = group->frame->sync;
     *group->frame = (struct mv_frame){.rip = first->entry + first->bias,

@@ -20,6 +20,8 @@
 // A smaller mapping is touched in a few faults; a larger one would hold up the caller for long.
 #define POPULATE_MIN KIB(32)
 #define POPULATE_MAX MIB(32)
+// A larger data segment may hold much that no run of the program writes to.
+#define DATA_MAX MIB(2)
 
 enum {
     CLASSES = 5,     // of sizes: each up to four times as large as the one before
@@ -125,6 +127,19 @@ void ros_populate(const struct ros_group *group, uint64_t nr, uint64_t start, ui
         return;
     populate(start, witness);
     populate(witness + PAGE_SIZE, end);
+}
+
+void ros_populate_data(const struct ros_group *group, uint64_t start, uint64_t size)
+{
+    uint64_t end = ALIGN_UP(start + size, PAGE_SIZE);
+    start = ALIGN_DOWN(start, PAGE_SIZE);
+    if (READ_ONCE(size_max) && start < end && end - start <= DATA_MAX && is_on_node(group))
+        populate(start, end);
+}
+
+void ros_populate_end(void)
+{
+    WRITE_ONCE(size_max, 0);
 }
 
 void ros_populate_forget(uint64_t start, uint64_t size)

@@ -338,6 +338,13 @@ void ros_populate_init(bool on, uint64_t ram);
 // By system call nr Linux has just given private anonymous memory to the program, which may write
 // to it: have the pages there that it is going to use.
 void ros_populate(const struct ros_group *group, uint64_t nr, uint64_t start, uint64_t end);
+// A private, writable mapping of a file that a loader has just made: give the program its own copy
+// of the pages, of which it writes to most. If they came as they are touched, each would be a fault
+// to read it, another to write, and a shoot-down of the first's translation on every CPU. (Whether
+// what is written to the file later shows there is unspecified, mmap(2).)
+void ros_populate_data(const struct ros_group *group, uint64_t start, uint64_t size);
+// From now on no memory is populated.
+void ros_populate_end(void);
 // With the lock of the space held: a range is about to be unmapped.
 void ros_populate_forget(uint64_t start, uint64_t size);
 
@@ -434,7 +441,7 @@ ros_handler ros_sys_mmap, ros_sys_munmap, ros_sys_mprotect, ros_sys_mremap, ros_
     ros_sys_exit_group, ros_sys_arch_prctl, ros_sys_prctl, ros_sys_seccomp, ros_sys_close,
     ros_sys_close_range, ros_sys_dup2, ros_sys_path, ros_sys_path_at, ros_sys_readlink,
     ros_sys_readlinkat, ros_sys_absent, ros_sys_rseq, ros_sys_forbidden, ros_sys_aerokernel,
-    ros_sys_unshare, ros_sys_setns, ros_sys_sigpending;
+    ros_sys_unshare, ros_sys_setns, ros_sys_sigpending, ros_sys_userfaultfd;
 
 // Have Linux protect a range that the program has claimed (ak_page_release()), and unclaim it.
 // Returns what mprotect gives.

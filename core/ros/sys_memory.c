@@ -85,6 +85,13 @@ static bool is_plain(uint64_t prot, uint64_t flags)
            (flags & (KINDS | OTHERS)) == (MAP_PRIVATE | MAP_ANONYMOUS);
 }
 
+// True for what dynamic loaders make of a data segment.
+static bool is_data(uint64_t prot, uint64_t flags)
+{
+    enum { KINDS = MAP_TYPE | MAP_ANONYMOUS | MAP_FIXED };
+    return prot == (PROT_READ | PROT_WRITE) && (flags & KINDS) == (MAP_PRIVATE | MAP_FIXED);
+}
+
 int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     uint64_t address = args->a[0], size = args->a[1], prot = args->a[2], flags = args->a[3];
@@ -121,6 +128,8 @@ int64_t ros_sys_mmap(struct ros_group *group, uint64_t nr, struct ros_args *args
     ros_space_unlock();
     if ((prot & PROT_EXEC) && !(flags & MAP_ANONYMOUS) && agreed(result))
         ros_override_mapped((uint64_t)result, size, (int)args->a[4], args->a[5]);
+    if (agreed(result) && is_data(prot, flags))
+        ros_populate_data(group, (uint64_t)result, size);
     return result;
 }
 
@@ -278,6 +287,13 @@ int64_t ros_sys_range(struct ros_group *group, uint64_t nr, struct ros_args *arg
 {
     if (mv_region_touches(args->a[0], args->a[1]))
         return -ENOMEM;
+    return ros_forward(group, nr, args);
+}
+
+// Who answers for memory that is missing wants to see every fault that the program would have.
+int64_t ros_sys_userfaultfd(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    ros_populate_end();
     return ros_forward(group, nr, args);
 }
 

@@ -23,6 +23,7 @@ static ros_handler *const handlers[] = {
     [__NR_mlock] = ros_sys_range,
     [__NR_remap_file_pages] = ros_sys_range,
     [__NR_pkey_alloc] = ros_sys_pkey_alloc,
+    [__NR_userfaultfd] = ros_sys_userfaultfd,
     // Signals: dispositions, masks of instruction-raised signals and stacks are the core's.
     [__NR_rt_sigaction] = ros_sys_sigaction,
     [__NR_rt_sigprocmask] = ros_sys_sigprocmask,

@@ -1,9 +1,11 @@
-// Memory that is asked for again and again: used, reserved only, the heap's, and across a fork.
+// Memory that is asked for again and again: used, reserved only, the heap's, across a fork, and
+// used by one who may want to see each first touch.
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -69,12 +71,23 @@ static void forked(void)
     wrong += p[MIB] != 7;
 }
 
+static void watched(void)
+{
+    long fd = syscall(SYS_userfaultfd, 0); // which may be forbidden
+    use();
+    close((int)fd);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(void);
-    } parts[] = {{"use", use}, {"reserve", reserve}, {"heap", heap}, {"forked", forked}};
+    } parts[] = {{"use", use},
+                 {"reserve", reserve},
+                 {"heap", heap},
+                 {"forked", forked},
+                 {"watched", watched}};
     for (unsigned i = 0; i < sizeof(parts) / sizeof(*parts); i++)
         if (argc < 2 || strcmp(argv[1], parts[i].name) == 0)
             parts[i].run();
