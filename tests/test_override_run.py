@@ -13,8 +13,8 @@ import pytest
 from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
 
 GUESTS = (
-    *("answers", "barrier", "clocks", "collector", "crowd", "heap", "kernel_access", "leaves"),
-    *("mappings", "numbers", "offsets", "readiness"),
+    *("answers", "barrier", "blocks", "clocks", "collector", "crowd", "heap", "kernel_access"),
+    *("leaves", "mappings", "numbers", "offsets", "readiness"),
 )
 # With room for a jump, and names that can be found.
 FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
@@ -26,7 +26,7 @@ CHOSEN = {
     "static-pie": ("-static-pie",),
 }
 PROBE = Path(__file__).with_name("overrides") / "probe.toml"
-SETS = ("files", "identity", "memory", "time")
+SETS = ("files", "identity", "malloc", "memory", "time")
 ANSWERS = """\
 parent 1
 parent is another 1
@@ -154,11 +154,18 @@ def test_mappings(
     assert done.stdout == b"right\n"
 
 
-@pytest.mark.parametrize("high", ["256", "8"])
+@pytest.mark.parametrize("high", ["256", "8", "1"])
 def test_heap(high: str, programs: dict[str, str], same: Callable[..., Outcome]) -> None:
     config = f"{HRT},memoryhigh={high}"
     done = same([programs["heap"]], config=config, overrides=["memory"])
     assert done.stdout.endswith(b"right\n")
+
+
+@pytest.mark.parametrize("sets", [("malloc", "memory"), ("malloc",)], ids=["both", "alone"])
+def test_blocks(sets: Sequence[str], programs: dict[str, str], hrt: Callable[..., Outcome]) -> None:
+    """Blocks of malloc() and its kin, also of blocks that outlive the HRT."""
+    done = hrt([programs["blocks"]], overrides=sets)
+    assert (done.status, done.stdout) == (0, b"right\n"), done.stderr
 
 
 @pytest.mark.parametrize("seed", ["1", "2", "3", "4", "5", "6"])

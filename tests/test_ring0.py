@@ -56,7 +56,8 @@ OVERRIDES = [
     *of("test_override_run", "barriers", "barriers_of_a_program_that_leaves"),
     *of("test_override_run", "barriers_without_system_calls"),
     *of("test_override_run", "protected_memory_in_system_calls"),
-    *of("test_override_run", "mappings[256-1]", "mappings[8-2]", "heap[256]", "leaving_the_hrt"),
+    *of("test_override_run", "mappings[256-1]", "mappings[8-2]", "heap[256]", "blocks[both]"),
+    *of("test_override_run", "leaving_the_hrt"),
     *of("test_override_run", *(f"functions_that_are_chosen[{way}]" for way in ("lazy", "static"))),
     *of("test_override_run", *(f"programs_with_all_sets[{name}]" for name in ("python", "racket"))),
 ]
