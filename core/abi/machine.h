@@ -14,6 +14,9 @@ struct mv_machine {
     uint64_t memory_limit; // bytes that the AeroKernel may take for its allocators; 0: no limit
     uint64_t memory_high;  // bytes that override modules may keep of what the program has freed
     uint64_t vdso;         // where Linux has put its vDSO, for override modules; 0: there is none
+    uint64_t exit_cycles;  // TSC cycles that leaving the HRT and coming back takes
+    uint32_t cores;        // CPUs that the program may run on, as it was at the start
+    uint32_t unseen_waits; // not 0: Linux may have waiters on futexes that modules do not know of
 };
 
 #endif

@@ -11,6 +11,8 @@
     .word 0x37f
     .org 64 + 24
     .long 0x1f80
+    .org AK_IMAGE_INITIAL_XSAVE + 576
+    .quad ak_load_begin
     .org AK_IMAGE_API
 #define AK_API(name) .quad name;
 #include "aerokernel/api.h"

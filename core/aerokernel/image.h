@@ -14,10 +14,11 @@ struct ak_image {
     uint64_t on_fault, on_call;           // addresses of ak_on_fault() and ak_on_call()
     uint64_t text_end, data_end, bss_end; // addresses: what may be executed, what the file holds,
                                           // what it needs
-    uint64_t copy, copy_fault; // the one instruction that may fault in an answer to a call, and
-                               // where it goes on then
+    uint64_t copy, copy_fault; // an instruction that may fault in an answer to a call, and where it
+                               // goes on then
     char initial_xsave[576];   // extended state of a fresh program, in the XSAVE format
-    char padding[AK_IMAGE_API - AK_IMAGE_INITIAL_XSAVE - 576];
+    uint64_t load;             // another instruction that may fault, and goes on there
+    char padding[AK_IMAGE_API - AK_IMAGE_INITIAL_XSAVE - 576 - 8];
     uint64_t api[]; // addresses of the functions of api.h, in its order
 };
 

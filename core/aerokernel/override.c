@@ -162,8 +162,24 @@ const void *ak_vdso(void)
     return (const void *)control()->machine.vdso;
 }
 
+uint64_t ak_exit_cycles(void)
+{
+    return control()->machine.exit_cycles;
+}
+
+unsigned ak_cores(void)
+{
+    return control()->machine.cores;
+}
+
+bool ak_unseen_waits(void)
+{
+    return READ_ONCE(control()->machine.unseen_waits);
+}
+
 // The only accesses that may fail: the ROS goes on at ak_copy_fault then (override.S).
 int ak_copy(void *dst, const void *src, size_t size);
+int ak_load(uint32_t *dst, const uint32_t *src);
 
 int ak_copy_in(void *dst, const void *program, size_t size)
 {
@@ -173,6 +189,11 @@ int ak_copy_in(void *dst, const void *program, size_t size)
 int ak_copy_out(void *program, const void *src, size_t size)
 {
     return range_is_lower_half((uint64_t)program, size) ? ak_copy(program, src, size) : -EFAULT;
+}
+
+int ak_load_in(uint32_t *dst, const uint32_t *program)
+{
+    return range_is_lower_half((uint64_t)program, sizeof(*dst)) ? ak_load(dst, program) : -EFAULT;
 }
 
 bool ak_page_editable(void)

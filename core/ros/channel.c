@@ -40,6 +40,9 @@ static uint64_t pause_cycles(void)
 void ros_channel_init(const struct ros_channel_config *config, struct mv_control *control,
                       uint64_t exit_cycles, uint64_t tsc_hz)
 {
+    struct ros_cpus cpus;
+    control->machine.exit_cycles = exit_cycles;
+    control->machine.cores = ros_cpus_allowed(&cpus) ? ros_cpus_count(&cpus) : 1;
     control->machine.tsc_hz = tsc_hz;
     control->machine.ns_per_tick = (1000000000ULL << 32) / tsc_hz;
     control->route[__NR_rt_sigreturn] = MV_ROUTE_LOCAL;
@@ -121,7 +124,7 @@ bool ros_channel_collect(struct ros_group *group, int64_t *result)
 
 void ros_channel_missed(struct ros_group *group, uint64_t nr)
 {
-    if (!group->rights || !ros_route(nr))
+    if (!group->rights || nr >= MV_ROUTES || !(ros_space_control()->route[nr] & MV_ROUTE_POLLER))
         return;
     ros_pollers_want(group);
     if (group->timed_out)

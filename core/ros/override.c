@@ -2,6 +2,7 @@
 
 #include <asm/errno.h>
 #include <asm/stat.h>
+#include <asm/unistd.h>
 #include <linux/fcntl.h>
 #include <linux/membarrier.h>
 #include <linux/mman.h>
@@ -161,7 +162,10 @@ int ros_override_load(void)
     const struct mv_override_call *call = table(blob->call_table);
     for (unsigned i = 0; i < blob->calls; i++) {
         ros_space_wrappers()[call[i].nr] = call[i].wrapper;
-        ros_space_control()->route[call[i].nr] |= MV_ROUTE_LOCAL;
+        uint8_t *route = &ros_space_control()->route[call[i].nr];
+        // What a module leaves to Linux of this are threads that sleep, or have to be woken: they
+        // need the core that a poller would take.
+        *route = MV_ROUTE_LOCAL | (call[i].nr == __NR_futex ? 0 : *route);
     }
     return 0;
 }

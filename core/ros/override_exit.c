@@ -93,7 +93,7 @@ static void access_failed(struct ros_group *group, struct hvm_state *state, uint
 {
     const struct ak_image *image = (const struct ak_image *)ak_kernel_begin;
     struct kvm_regs *regs = &state->regs;
-    bool copies = regs->rip == image->copy;
+    bool copies = regs->rip == image->copy || regs->rip == image->load;
     bool again = ros_merge_missing(address ? address : copies ? regs->rsi : regs->rsp);
     if (!address && copies)
         again = ros_merge_missing(regs->rdi) || again;

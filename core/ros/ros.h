@@ -440,8 +440,8 @@ ros_handler ros_sys_mmap, ros_sys_munmap, ros_sys_mprotect, ros_sys_mremap, ros_
     ros_sys_clone3, ros_sys_fork, ros_sys_execve, ros_sys_execveat, ros_sys_exit,
     ros_sys_exit_group, ros_sys_arch_prctl, ros_sys_prctl, ros_sys_seccomp, ros_sys_close,
     ros_sys_close_range, ros_sys_dup2, ros_sys_path, ros_sys_path_at, ros_sys_readlink,
-    ros_sys_readlinkat, ros_sys_absent, ros_sys_rseq, ros_sys_forbidden, ros_sys_aerokernel,
-    ros_sys_unshare, ros_sys_setns, ros_sys_sigpending, ros_sys_userfaultfd;
+    ros_sys_readlinkat, ros_sys_absent, ros_sys_rseq, ros_sys_waits_unseen, ros_sys_forbidden,
+    ros_sys_aerokernel, ros_sys_unshare, ros_sys_setns, ros_sys_sigpending, ros_sys_userfaultfd;
 
 // Have Linux protect a range that the program has claimed (ak_page_release()), and unclaim it.
 // Returns what mprotect gives.

@@ -8,6 +8,9 @@
 #include "ros/profile.h"
 #include "ros/trace.h"
 
+// Newer than the headers may be.
+enum { NR_FUTEX_WAIT = 455, NR_FUTEX_REQUEUE = 456 };
+
 // Calls that are not simply forwarded to Linux by the partner. Whatever is not here is.
 static ros_handler *const handlers[] = {
     // Memory: the core's own region stays closed, execute permission is tracked.
@@ -52,6 +55,11 @@ static ros_handler *const handlers[] = {
     // State of the Linux thread that an HRT thread does not have.
     [__NR_rseq] = ros_sys_rseq,
     [__NR_modify_ldt] = ros_sys_absent,
+    // Other ways to wait for a futex than futex(2).
+    [__NR_io_uring_setup] = ros_sys_waits_unseen,
+    [__NR_futex_waitv] = ros_sys_waits_unseen,
+    [NR_FUTEX_WAIT] = ros_sys_waits_unseen,
+    [NR_FUTEX_REQUEUE] = ros_sys_waits_unseen,
     [__NR_iopl] = ros_sys_forbidden,
     [__NR_ioperm] = ros_sys_forbidden,
     // Descriptors of the core, and the name of the program.
@@ -98,6 +106,13 @@ int64_t ros_sys_rseq(struct ros_group *group, uint64_t nr, struct ros_args *args
 {
     (void)group, (void)nr, (void)args;
     return ros.attached ? 0 : -ENOSYS;
+}
+
+// From now on modules cannot know who waits for a futex.
+int64_t ros_sys_waits_unseen(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    WRITE_ONCE(ros_space_control()->machine.unseen_waits, 1);
+    return ros_forward(group, nr, args);
 }
 
 int64_t ros_sys_forbidden(struct ros_group *group, uint64_t nr, struct ros_args *args)

@@ -43,6 +43,8 @@ const struct ak_identity *ak_identity(void);
 /// @return 0; -EFAULT: the program may not access that; an unknown part has been copied.
 int ak_copy_in(void *dst, const void *program, size_t size);
 int ak_copy_out(void *program, const void *src, size_t size);
+/// As ak_copy_in(), of a word that other threads may change: it is read at once.
+int ak_load_in(uint32_t *dst, const uint32_t *program);
 
 /// Have Linux execute a system call, whatever is overridden. In answers to system calls it must be
 /// one that does not wait.
@@ -58,6 +60,16 @@ uint64_t ak_memory_high(void);
 /// be called in answers to system calls, where the program has not done away with it. @return NULL
 /// where there is none.
 const void *ak_vdso(void);
+
+/// What leaving the HRT and coming back takes, in cycles of the time-stamp counter, and how many
+/// CPUs the program may run on; both as they were found at the start. For deciding how long to look
+/// for what another thread does, before Linux is asked to wait for it.
+uint64_t ak_exit_cycles(void);
+unsigned ak_cores(void);
+
+/// True if the program has asked Linux for something that may wait for its futexes without a
+/// futex(2) of its own: io_uring_setup, futex_waitv, futex_wait, futex_requeue.
+bool ak_unseen_waits(void);
 
 /// Between these two, signals wait for a function that takes over a function, and so does a fork of
 /// another thread, as always in answers to system calls. For the time that a lock is held which
