@@ -14,7 +14,7 @@ from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
 
 GUESTS = (
     *("answers", "barrier", "blocks", "clocks", "collector", "crowd", "heap", "kernel_access"),
-    *("leaves", "mappings", "numbers", "offsets", "readiness"),
+    *("leaves", "mappings", "numbers", "offsets", "readiness", "waits"),
 )
 # With room for a jump, and names that can be found.
 FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
@@ -26,7 +26,7 @@ CHOSEN = {
     "static-pie": ("-static-pie",),
 }
 PROBE = Path(__file__).with_name("overrides") / "probe.toml"
-SETS = ("files", "identity", "malloc", "memory", "time")
+SETS = ("files", "identity", "malloc", "memory", "sync", "time")
 ANSWERS = """\
 parent 1
 parent is another 1
@@ -207,6 +207,29 @@ def test_clocks_are_read_in_the_hrt(programs: dict[str, str], tmp_path: Path) ->
     before = forwarded("clock_gettime", command, [], file)
     assert before - forwarded("clock_gettime", command, ["time"], file) >= 7 * 200 + 400
     assert forwarded("time", command, ["time"], file) == 0
+
+
+@pytest.mark.parametrize("channel", ["auto", "sync", "async"])
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_waits(
+    seed: str, channel: str, programs: dict[str, str], same: Callable[..., Outcome]
+) -> None:
+    """Of all that wait nobody is forgotten, nobody is woken twice, and the counts are right."""
+    config = f"{HRT},channel={channel}"
+    done = same([programs["waits"], seed], config=config, overrides=["sync"])
+    assert done.stdout == b"right\n"
+
+
+def test_waits_on_one_core(programs: dict[str, str], same: Callable[..., Outcome]) -> None:
+    """Whoever looks keeps whom it waits for from the core."""
+    assert same([programs["waits"], "3", "one"], overrides=["sync"]).stdout == b"right\n"
+
+
+def test_wakes_that_find_nobody(programs: dict[str, str], tmp_path: Path) -> None:
+    """Of them, and of waits for what has happened, Linux sees none."""
+    command, file = [programs["waits"], "nobody"], tmp_path / "counts"
+    assert forwarded("futex", command, [], file) >= 2000
+    assert forwarded("futex", command, ["sync"], file) < 20
 
 
 @pytest.mark.parametrize("seed", ["1", "2", "3"])

@@ -58,6 +58,7 @@ OVERRIDES = [
     *of("test_override_run", "protected_memory_in_system_calls"),
     *of("test_override_run", "mappings[256-1]", "mappings[8-2]", "heap[256]", "blocks[both]"),
     *of("test_override_run", "leaving_the_hrt"),
+    *of("test_override_run", "waits[1-auto]", "waits[2-async]", "wakes_that_find_nobody"),
     *of("test_override_run", *(f"functions_that_are_chosen[{way}]" for way in ("lazy", "static"))),
     *of("test_override_run", *(f"programs_with_all_sets[{name}]" for name in ("python", "racket"))),
 ]
