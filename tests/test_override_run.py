@@ -14,7 +14,7 @@ from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
 
 GUESTS = (
     *("answers", "barrier", "blocks", "clocks", "collector", "crowd", "heap", "kernel_access"),
-    *("leaves", "mappings", "numbers", "offsets", "readiness", "waits"),
+    *("leaves", "mappings", "numbers", "offsets", "readiness", "stays", "waits"),
 )
 # With room for a jump, and names that can be found.
 FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
@@ -186,6 +186,15 @@ def test_offsets_are_kept(programs: dict[str, str], tmp_path: Path) -> None:
     command = [programs["offsets"], "only"]
     assert forwarded("lseek", command, [], tmp_path / "counts") >= 100
     assert forwarded("lseek", command, ["files"], tmp_path / "counts") == 1
+
+
+def test_a_site_that_cannot_be_rewritten_is_tried_once(
+    programs: dict[str, str], tmp_path: Path
+) -> None:
+    """A thousand answers at one site, and a single exit to have it rewritten."""
+    file = tmp_path / "counts"
+    above = "511"  # where statistics count all numbers that Linux does not have
+    assert forwarded(above, [programs["stays"]], ["identity"], file) == 1
 
 
 def test_readiness(programs: dict[str, str], same: Callable[..., Outcome]) -> None:

@@ -135,7 +135,7 @@
 #define MV_AEROKERNEL_LEAVE 3   // a thread that has entered goes on natively; else -EINVAL
 #define MV_AEROKERNEL_NATIVE 4  // fn, arg: what fn(arg) gives natively; -EINVAL like LEAVE
 #define MV_AEROKERNEL_HOSTED 5  // 0: the caller runs in an HRT
-#define MV_AEROKERNEL_HOT 6     // address: the SYSCALL before it has trapped often; 0
+#define MV_AEROKERNEL_HOT 6     // address: the SYSCALL before it has trapped often; 0, -EPERM
 #define MV_AEROKERNEL_RELEASE 7 // start, size, prot: mprotect, then no longer claimed; its result
 #define MV_AEROKERNEL_VERSION 3
 

@@ -77,10 +77,10 @@ void ak_release(void)
 // ---- Calls --------------------------------------------------------------------------------------
 
 // A site whose SYSCALL traps is rewritten when it has been seen often enough; here the ROS does not
-// see it.
+// see it. One that cannot be rewritten is not reported again.
 static void count_trap(uint64_t site)
 {
-    enum { COUNTERS = 64, OFTEN = 16 };
+    enum { COUNTERS = 64, OFTEN = 16, HOPELESS = OFTEN + 1 };
     static struct {
         uint64_t site;
         unsigned traps;
@@ -90,10 +90,12 @@ static void count_trap(uint64_t site)
         WRITE_ONCE(counter[i].site, site);
         WRITE_ONCE(counter[i].traps, 0);
     }
-    unsigned traps = READ_ONCE(counter[i].traps) + 1;
+    unsigned traps = READ_ONCE(counter[i].traps);
+    if (traps == HOPELESS)
+        return;
+    if (++traps == OFTEN)
+        traps = sys2(MV_NR_AEROKERNEL, MV_AEROKERNEL_HOT, site) ? HOPELESS : 0;
     WRITE_ONCE(counter[i].traps, traps);
-    if (traps % OFTEN == 0)
-        sys2(MV_NR_AEROKERNEL, MV_AEROKERNEL_HOT, site);
 }
 
 // Wait until an answer may begin; until then the ROS can still have the call begin anew.

@@ -96,7 +96,7 @@ int64_t ros_sys_aerokernel(struct ros_group *group, uint64_t nr, struct ros_args
     case MV_AEROKERNEL_HOT:
         if (rw_may_rewrite(start))
             rw_rewrite(start);
-        return 0;
+        return rw_may_rewrite(start) ? 0 : -EPERM;
     default:
         return -EINVAL;
     }
