@@ -26,10 +26,8 @@ HOSTILE = TESTS / "guests_native/hostile.c"
 EXAMPLE = TESTS.parent / "examples/native/native.c"
 QEMU = "qemu-system-x86_64"
 LINUX_ONLY = {
-    "handlers_change",
-    "stack_grows",
     *("system_calls", "linux_knows", "a_clock", "refused", "refused_calls"),
-    *("interrupted", "mapped_anew"),
+    *("interrupted", "handlers_change", "stack_grows", "mapped_anew"),
 }
 PROGRAMS = ("basics", "hostile", "native", *PARTS)
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -87,7 +87,7 @@ bool ros_cpus_allowed(struct ros_cpus *ret);
 // Let a thread (0: the calling one) run on these CPUs only; none: wherever it may. Returns 0, or a
 // negative errno: -EINVAL where it may run on none of them.
 int64_t ros_cpus_confine(uint32_t tid, const struct ros_cpus *cpus);
-// False if the calling thread may run on none of these CPUs.
+// False if the calling thread may run on none of these CPUs; true if there are none.
 bool ros_cpus_usable(const struct ros_cpus *cpus);
 // Where the calling thread runs.
 unsigned ros_cpus_current(void);

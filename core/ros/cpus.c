@@ -26,8 +26,8 @@ int64_t ros_cpus_confine(uint32_t tid, const struct ros_cpus *cpus)
 bool ros_cpus_usable(const struct ros_cpus *cpus)
 {
     struct ros_cpus own;
-    return ros_cpus_allowed(&own) && ros_cpus_confine(0, cpus) == 0 &&
-           ros_cpus_confine(0, &own) == 0;
+    return !ros_cpus_count(cpus) || (ros_cpus_allowed(&own) && ros_cpus_confine(0, cpus) == 0 &&
+                                     ros_cpus_confine(0, &own) == 0);
 }
 
 unsigned ros_cpus_current(void)

@@ -80,10 +80,9 @@ void ros_pollers_reset(void)
 void ros_pollers_init(const struct ros_channel_config *config, struct mv_control *control,
                       uint64_t exit_cycles, uint64_t tsc_hz)
 {
-    struct ros_cpus cpus;
     pace_init(config->mode, exit_cycles, tsc_hz);
     set.cpus = config->ros_cpus;
-    set.cpus_allowed = ros_cpus_allowed(&cpus) ? ros_cpus_count(&cpus) : 1;
+    set.cpus_allowed = control->machine.cores;
     // A poller keeps up with several virtual CPUs, and those are what the cores are for.
     set.max = config->pollers ? config->pollers : MAX(set.cpus_allowed / 4, 1U);
     set.max = MIN(set.max, (unsigned)POLLERS_MAX);

@@ -105,7 +105,7 @@ static void populate(uint64_t start, uint64_t end)
 {
     long err = sys3(__NR_madvise, start, end - start, MADV_POPULATE_WRITE);
     if (err == -EINVAL)
-        WRITE_ONCE(size_max, 0); // a Linux before 5.14
+        ros_populate_end(); // a Linux before 5.14
     if (!err && ros_stats())
         ros_stats_add(&ros_stats()->populated, end - start);
 }

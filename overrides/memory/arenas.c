@@ -84,9 +84,19 @@ static bool failed(uint64_t result)
     return result >= (uint64_t)-4095;
 }
 
+static struct place *next_place(const struct place *place)
+{
+    return place == &anywhere ? &low : NULL;
+}
+
+static uint64_t address_in(const struct arena *arena, unsigned page)
+{
+    return arena->start + (uint64_t)page * PAGE;
+}
+
 static uint64_t end_of(const struct arena *arena)
 {
-    return arena->start + (uint64_t)arena->pages * PAGE;
+    return address_in(arena, arena->pages);
 }
 
 static bool is_free(uint8_t state)
@@ -176,8 +186,8 @@ static uint64_t give_back(struct arena *arena, unsigned first, unsigned end, uin
         unsigned page = block;
         while (page < block + BLOCK && arena->state[page] == FREE)
             page++;
-        if (page < block + BLOCK || ak_linux(__NR_madvise, arena->start + (uint64_t)block * PAGE,
-                                             HUGE_PAGE, MADV_DONTNEED, 0, 0, 0))
+        if (page < block + BLOCK ||
+            ak_linux(__NR_madvise, address_in(arena, block), HUGE_PAGE, MADV_DONTNEED, 0, 0, 0))
             continue;
         for (page = block; page < block + BLOCK; page++)
             arena->state[page] = CLEAN;
@@ -192,7 +202,7 @@ static uint64_t give_back(struct arena *arena, unsigned first, unsigned end, uin
 static void give_back_idle(uint64_t bytes)
 {
     uint64_t given = 0;
-    for (struct place *place = &anywhere; place; place = place == &anywhere ? &low : NULL)
+    for (struct place *place = &anywhere; place; place = next_place(place))
         for (unsigned i = place->count; i-- && given < bytes && kept >= HUGE_PAGE;) {
             struct arena *arena = &place->arena[i];
             given += give_back(arena, arena->lowest, arena->top, bytes - given);
@@ -311,7 +321,7 @@ static void clean(const struct arena *arena, const struct dirty *dirty, unsigned
         unsigned end = dirty->stretch[i].end;
         unsigned from = dirty->stretch[i].first > first ? dirty->stretch[i].first : first;
         if (from < end)
-            zero(arena->start + (uint64_t)from * PAGE, (uint64_t)(end - from) * PAGE);
+            zero(address_in(arena, from), (uint64_t)(end - from) * PAGE);
     }
 }
 
@@ -329,7 +339,7 @@ static uint64_t allocate(struct place *place, unsigned pages, unsigned written)
     if (!found)
         return 0;
     clean(run.arena, &dirty, run.first + written);
-    return run.arena->start + (uint64_t)run.first * PAGE;
+    return address_in(run.arena, run.first);
 }
 
 // ---- Ranges -------------------------------------------------------------------------------------
@@ -346,7 +356,7 @@ static bool next_part(uint64_t *at, uint64_t end, struct part *ret)
     struct arena *found = NULL;
     if (*at >= end)
         return false;
-    for (struct place *place = &anywhere; place; place = place == &anywhere ? &low : NULL)
+    for (struct place *place = &anywhere; place; place = next_place(place))
         for (unsigned i = 0; i < place->count; i++) {
             struct arena *arena = &place->arena[i];
             if (arena->start < end && end_of(arena) > *at &&
@@ -372,7 +382,7 @@ static bool is_range(const void *address, uint64_t size, uint64_t *start, uint64
 
 static uint64_t address_of(const struct part *part)
 {
-    return part->arena->start + (uint64_t)part->first * PAGE;
+    return address_in(part->arena, part->first);
 }
 
 static bool is_low(const struct arena *arena)
@@ -396,7 +406,7 @@ static int64_t release(struct part *part)
         }
         while (end < part->end && arena->state[end] >= SPECIAL)
             arena->state[end++] = GONE;
-        err = linux_unmap(arena->start + (uint64_t)i * PAGE, (uint64_t)(end - i) * PAGE);
+        err = linux_unmap(address_in(arena, i), (uint64_t)(end - i) * PAGE);
         i = end;
     }
     arena->lowest = part->first < arena->lowest ? part->first : arena->lowest;

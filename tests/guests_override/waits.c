@@ -217,6 +217,15 @@ static void *wait_once(void *argument)
     return NULL;
 }
 
+static void start_waiters(pthread_t *thread, int op, uint32_t bits)
+{
+    memset(&mixed, 0, sizeof(mixed));
+    mixed.op = op;
+    mixed.bits = bits;
+    for (unsigned i = 0; i < THREADS; i++)
+        start(&thread[i], wait_once, NULL);
+}
+
 static void wake_until(uint32_t *word, int op, uint32_t bits, long all)
 {
     for (long woken = 0; woken < all;) {
@@ -245,11 +254,7 @@ static void test_kinds(void)
     };
     for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         pthread_t thread[THREADS];
-        memset(&mixed, 0, sizeof(mixed));
-        mixed.op = kinds[i].wait;
-        mixed.bits = kinds[i].bits;
-        for (unsigned j = 0; j < THREADS; j++)
-            start(&thread[j], wait_once, NULL);
+        start_waiters(thread, kinds[i].wait, kinds[i].bits);
         if (mixed.bits == 2)
             REQUIRE(futex(&mixed.from, FUTEX_WAKE_BITSET_PRIVATE, 99, NULL, NULL, 1) == 0);
         if (mixed.op == FUTEX_WAIT) // another word altogether
@@ -263,10 +268,7 @@ static void test_kinds(void)
 static void test_requeue(void)
 {
     pthread_t thread[THREADS];
-    memset(&mixed, 0, sizeof(mixed));
-    mixed.op = FUTEX_WAIT_PRIVATE;
-    for (unsigned i = 0; i < THREADS; i++)
-        start(&thread[i], wait_once, NULL);
+    start_waiters(thread, FUTEX_WAIT_PRIVATE, 0);
     errno = 0;
     REQUIRE(futex(&mixed.from, FUTEX_CMP_REQUEUE_PRIVATE, 0, (void *)9, &mixed.to, 1) == -1 &&
             errno == EAGAIN);
@@ -286,10 +288,7 @@ static void test_requeue(void)
 static void test_wake_op(void)
 {
     pthread_t thread[THREADS];
-    memset(&mixed, 0, sizeof(mixed));
-    mixed.op = FUTEX_WAIT_PRIVATE;
-    for (unsigned i = 0; i < THREADS; i++)
-        start(&thread[i], wait_once, NULL);
+    start_waiters(thread, FUTEX_WAIT_PRIVATE, 0);
     int op = FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 12345);
     for (long woken = 0; woken < THREADS;) {
         long more =
@@ -523,10 +522,7 @@ static void test_library(void)
 static void test_fork(void)
 {
     pthread_t thread[THREADS];
-    memset(&mixed, 0, sizeof(mixed));
-    mixed.op = FUTEX_WAIT_PRIVATE;
-    for (unsigned i = 0; i < THREADS; i++)
-        start(&thread[i], wait_once, NULL);
+    start_waiters(thread, FUTEX_WAIT_PRIVATE, 0);
     for (unsigned i = 0; i < 4; i++) {
         usleep(i * 200);
         pid_t pid = fork();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -194,20 +194,16 @@ class Report:
             for row in self.rows
             if row.group == group
         ]
-        found = [ratio.median for ratio in ratios if ratio and ratio.median > 0]
-        return geometric_mean(found) if found else None
+        return _mean(ratio.median for ratio in ratios if ratio)
 
     def outside_linux(self, group: str) -> float | None:
         """The geometric mean of what would be left of a group's native time without Linux's."""
-        shares = [row.outside_linux() for row in self.rows if row.group == group]
-        found = [share for share in shares if share and share > 0]
-        return geometric_mean(found) if found else None
+        return _mean(row.outside_linux() or 0 for row in self.rows if row.group == group)
 
     def virtual_mean(self, group: str) -> float | None:
         """The same for the virtual machine."""
         measured = [row.virtual for row in self.rows if row.group == group and row.virtual]
-        found = [ratio.median for one in measured if (ratio := one.ratio())]
-        return geometric_mean(found) if found else None
+        return _mean(ratio.median for one in measured if (ratio := one.ratio()))
 
     def aims(self) -> list[Aim]:
         """The figures that the project wants to reach, as far as they were measured."""
@@ -321,6 +317,12 @@ class Report:
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a whole report of the format {FORMAT}: {error}") from error
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """The geometric mean of those above zero, or None without any."""
+    found = [value for value in values if value > 0]
+    return geometric_mean(found) if found else None
 
 
 def _or_none(value: Any) -> dict[str, Any] | None:
