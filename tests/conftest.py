@@ -298,10 +298,11 @@ def same(
         options.setdefault("cwd", directory)
         native = execute(command, config=None, **options)
         hybrid = execute(command, config=config, overrides=overrides, **options)
-        for what in ("stdout", "stderr"):  # lists of lines give readable differences
+        for what in ("stderr", "stdout"):  # lists of lines give readable differences
             left = getattr(hybrid, what).decode(errors="backslashreplace").splitlines()
             right = getattr(native, what).decode(errors="backslashreplace").splitlines()
-            assert left == right, f"{what} of the HRT (left) is not the native one"
+            status = f"status {hybrid.status}, native {native.status}"
+            assert left == right, f"{what} of the HRT (left) is not the native one; {status}"
         assert hybrid == native
         return hybrid
 
