@@ -13,8 +13,8 @@ import pytest
 from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
 
 GUESTS = (
-    *("answers", "barrier", "blocks", "clocks", "collector", "crowd", "heap", "kernel_access"),
-    *("leaves", "mappings", "numbers", "offsets", "readiness", "stays", "waits"),
+    *("answers", "barrier", "blocks", "clocks", "collector", "crowd", "heap", "held"),
+    *("kernel_access", "leaves", "mappings", "numbers", "offsets", "readiness", "stays", "waits"),
 )
 # With room for a jump, and names that can be found.
 FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
@@ -195,6 +195,15 @@ def test_a_site_that_cannot_be_rewritten_is_tried_once(
     file = tmp_path / "counts"
     above = "511"  # where statistics count all numbers that Linux does not have
     assert forwarded(above, [programs["stays"]], ["identity"], file) == 1
+
+
+@pytest.mark.parametrize("channel", ["auto", "sync", "async"])
+def test_a_signal_is_seen_when_a_function_that_held_it_returns(
+    channel: str, programs: dict[str, str], hrt: Callable[..., Outcome]
+) -> None:
+    config = f"{HRT},channel={channel}"
+    done = hrt([programs["held"]], config=config, overrides=[programs["probe"]])
+    assert (done.status, done.stdout) == (0, b"late 0\n"), done
 
 
 def test_readiness(programs: dict[str, str], same: Callable[..., Outcome]) -> None:

@@ -509,11 +509,8 @@ static bool interrupted(struct ros_group *group)
     ros_read_state(group, &state, NULL);
     check_tables(group, &state);
     enum place place = place_of(group, state.regs.rip);
-    if (place == IN_VECTOR) { // the exception comes first, and then to us
-        WRITE_ONCE(group->trap->attention, 1);
-        return false;
-    }
-    if (ros_override_holds(group)) {
+    // An exception comes first, and then to us.
+    if (place == IN_VECTOR || ros_override_holds(group)) {
         WRITE_ONCE(group->trap->attention, 1);
         return false;
     }
@@ -582,6 +579,9 @@ void ros_loop(struct ros_group *group)
                 break;
             ros_signal_deliver(group);
         }
+        // What has just left may have taken the mark that makes the end of the section leave.
+        if (ros_override_holds(group) && (ros_signal_waiting(group) || ros_debug_waiting(group)))
+            WRITE_ONCE(group->trap->attention, 1);
         if (group->resume == ROS_LOAD)
             load_frame(group, group->frame);
         load_xsave(group);

@@ -9,3 +9,4 @@ long probe_deep(long depth);
 void probe_poke(char *where);
 long probe_locked_turns(long turns);
 int64_t probe_doubled(int64_t value);
+long probe_signalled(long process, long signal, char *where);
