@@ -79,6 +79,7 @@ WRONG: list[tuple[str, str, int, str]] = [
     ("sources = ['y.c']\n" + CALL, F, 1, "no file y.c"),
     (CALL + "wen = 'x'\n", F, 4, "unknown key wen in [[syscall]]; did you mean when?"),
     (CALL + "fallback = 1\n", F, 4, "fallback has to be true or false"),
+    (CALL + "channel = 'sync'\n", F, 4, "unknown channel sync; it can be auto or async"),
     ("[[syscall]]\nname = 'getpid'\n", F, 1, "[[syscall]] has no call"),
     ("[[syscall]]\nname = 'getpidd'\ncall = 'f()'", F, 2, "did you mean getpid?"),
     ("[[syscall]]\nname = 'fork'\ncall = 'f()'", F, 2, "no function can answer it"),

@@ -370,6 +370,26 @@ def test_without_fsgsbase(programs: dict[str, str], hrt: Callable[..., Outcome])
     assert b"no FSGSBASE" in done.stderr and done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.parametrize("channel", ["auto", "async"])
+def test_the_channel_of_what_is_left(
+    channel: str, programs: dict[str, str], tmp_path: Path
+) -> None:
+    """An entry's channel holds for what its function leaves to Linux."""
+    if BUILT_GUESTS:
+        pytest.skip("no compiler in the testbed")
+    source, file = tmp_path / "leave.toml", tmp_path / "counts"
+    entry = f'[[syscall]]\nname = "lseek"\ncall = "leave()"\nchannel = "{channel}"\n'
+    source.write_text(entry)
+    code = "#include <aerokernel/override.h>\nint64_t leave(void) { return AK_FALLBACK; }\n"
+    source.with_suffix(".c").write_text(code)
+    options = ("--require-hrt", "--channel=sync", f"--stats={file}", f"--override={source}")
+    done = multiverse("run", *options, "--", programs["offsets"], "only")
+    assert done.returncode == 0, done.stderr
+    stats = json.loads(file.read_text())
+    assert stats["syscalls"]["lseek"] >= 100
+    assert (stats["sync"].get("lseek", 0) == 0) == (channel == "async")
+
+
 def test_a_module_that_fails(programs: dict[str, str], tmp_path: Path) -> None:
     """One that touches what is not there ends the program, with a report."""
     source = tmp_path / "wild.toml"

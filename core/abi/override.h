@@ -8,7 +8,7 @@
  */
 enum {
     MV_OVERRIDE_MAGIC = 0x524f564d, /* "MVOR" */
-    MV_OVERRIDE_VERSION = 2,
+    MV_OVERRIDE_VERSION = 3,
     /* The image is linked at AK_MODULES (frame.h), which is AK_BASE + this. */
     MV_OVERRIDE_PLACE = 0x6000000,
     MV_OVERRIDE_IMAGE_MAX = 0x800000, /* bytes */
@@ -28,7 +28,8 @@ struct mv_override {
 
 /* A system call that a module answers. */
 struct mv_override_call {
-    uint64_t nr;
+    uint32_t nr;
+    uint32_t exits;   /* 1: what it leaves to Linux goes by exit, whatever the channel */
     uint64_t wrapper; /* address in the image: an ak_override_call of aerokernel/override.h */
 };
 

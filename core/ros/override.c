@@ -163,9 +163,7 @@ int ros_override_load(void)
     for (unsigned i = 0; i < blob->calls; i++) {
         ros_space_wrappers()[call[i].nr] = call[i].wrapper;
         uint8_t *route = &ros_space_control()->route[call[i].nr];
-        // What a module leaves to Linux of this are threads that sleep, or have to be woken: they
-        // need the core that a poller would take.
-        *route = MV_ROUTE_LOCAL | (call[i].nr == __NR_futex ? 0 : *route);
+        *route = MV_ROUTE_LOCAL | (call[i].exits ? 0 : *route);
     }
     return 0;
 }

@@ -269,9 +269,9 @@ int64_t files_epoll_create(unsigned nr, uint64_t argument)
 int64_t files_epoll_poll(unsigned fd, const void *events, int count)
 {
     enum { MOST = 4096, EVENT_BYTES = 12 };
-    const uint64_t end = (1ULL << 47) - 4096; // of what Linux may write to
     struct file *file = is_on() ? find(fd) : NULL;
-    bool valid = count > 0 && count <= MOST && (uint64_t)events <= end - MOST * EVENT_BYTES;
+    bool valid =
+        count > 0 && count <= MOST && (uint64_t)events <= AK_PROGRAM_END - MOST * EVENT_BYTES;
     return file && file->state == EMPTY && valid ? 0 : AK_FALLBACK;
 }
 

@@ -33,7 +33,6 @@ enum {
 #define ARENA_BYTES ((uint64_t)ARENA_PAGES * PAGE)
 #define HUGE_PAGE ((uint64_t)BLOCK * PAGE)
 #define LOW_TOP (2ULL << 30)
-#define MAP_TOP (1ULL << 47)
 
 // What an arena's page is.
 enum state {
@@ -377,7 +376,8 @@ static bool is_range(const void *address, uint64_t size, uint64_t *start, uint64
 {
     *start = (uint64_t)address;
     *end = *start + page_up(size);
-    return size && *start % PAGE == 0 && size < MAP_TOP && *start < MAP_TOP && *end <= MAP_TOP;
+    return size && *start % PAGE == 0 && size < AK_PROGRAM_END && *start < AK_PROGRAM_END &&
+           *end <= AK_PROGRAM_END;
 }
 
 static uint64_t address_of(const struct part *part)

@@ -29,7 +29,6 @@ enum {
     PASSES_MAX = 16, // wakes in a row by which the first who waits in Linux may be passed over
     NSEC_PER_SEC = 1000000000,
 };
-#define PROGRAM_END (1ULL << 47)
 
 struct waiter {
     enum place { NOWHERE, HERE, AWAY } place;
@@ -220,7 +219,7 @@ static int64_t wake_here(struct list *list, const uint32_t *word, int64_t count,
 
 static int64_t wake(uint32_t *word, int32_t count)
 {
-    if ((uint64_t)word % sizeof(*word) || (uint64_t)word >= PROGRAM_END || count <= 0)
+    if ((uint64_t)word % sizeof(*word) || (uint64_t)word >= AK_PROGRAM_END || count <= 0)
         return AK_FALLBACK;
     struct list *list = list_of(word);
     int64_t first = 0;

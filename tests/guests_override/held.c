@@ -1,5 +1,5 @@
-// Is hit by a signal in a function that holds signals, and that meets a fault afterwards: the handler
-// has run when the function returns.
+// Is hit by a signal in a function that holds signals, and that meets a fault afterwards: the
+// handler has run when the function returns.
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>

@@ -26,6 +26,9 @@ extern "C" {
 /// no effect. `fallback` in the TOML file allows it.
 #define AK_FALLBACK INT64_MIN
 
+/// Where the addresses end that a program can have memory at: Linux's TASK_SIZE_MAX.
+#define AK_PROGRAM_END ((1ULL << 47) - 4096)
+
 /// What a virtual CPU's program is to Linux. The values are those of the calling thread.
 struct ak_identity {
     uint64_t epoch; ///< another number whenever this may be another thread, or process, or one with

@@ -197,6 +197,10 @@ def explain(what: str, program: str | None, source: bool) -> None:
         end(error)
 
 
+_CALL_FALLBACKS = {
+    "auto": "AK_FALLBACK: Linux answers",
+    "async": "AK_FALLBACK: Linux answers, by an exit",
+}
 _CALL_RESULTS = {
     "value": "the function's: a value or a negative errno",
     "error": "the negative of the function's, which is a positive error number or 0",
@@ -244,7 +248,7 @@ def explanation(module: Description, how: Callable[[TakenFunction], str]) -> str
             ("when", f"{call.when}; else Linux answers" if call.when else "always"),
             ("calls", f"{call.call}, with {call.called}"),
             ("result", _CALL_RESULTS.get(call.result, call.result)),
-            ("fallback", "AK_FALLBACK: Linux answers" if call.fallback else "none"),
+            ("fallback", _CALL_FALLBACKS[call.channel] if call.fallback else "none"),
             ("cost", "a function call in the HRT, which is not left"),
         )
     for function in module.functions:

@@ -255,7 +255,7 @@ def _describe(checked: Checked, inputs: tuple[tuple[str, str], ...]) -> Descript
         }
 
     calls = [
-        TakenCall(name=c.name, nr=c.nr, prototype=str(c.prototype), **common(c))
+        TakenCall(name=c.name, nr=c.nr, prototype=str(c.prototype), channel=c.channel, **common(c))
         for c in definition.syscalls
     ]
     functions = [

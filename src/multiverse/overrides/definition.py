@@ -25,13 +25,14 @@ KEYS: dict[str, dict[str, type]] = {
     "": {"summary": str, "sets": list, "sources": list, "headers": list, "types": dict,
          "syscall": list, "function": list, "import": list},
     "syscall": {"name": str, "names": list, "legacy": str, "call": str, "when": str,
-                "fallback": bool, "result": str},
+                "fallback": bool, "result": str, "channel": str},
     "function": {"legacy": str, "library": str, "call": str, "when": str, "fallback": bool,
                  "result": str, "failure": str, "signal_safe": bool, "optional": bool,
                  "new": bool},
     "import": {"legacy": str, "library": str},
 }  # fmt: skip
 REQUIRED = {"syscall": ("call",), "function": ("legacy", "call"), "import": ("legacy",)}
+CHANNELS = ("auto", "async")
 RESULTS = {
     "syscall": ("value", "error", "none", "linux"),
     "function": ("value", "errno", "error", "none"),
@@ -61,6 +62,7 @@ class Syscall(Override):
     name: str
     nr: int
     wrapper: int  # the call that has the wrapper of all calls of an entry: the first
+    channel: str  # a word of CHANNELS: which way it goes where the function falls back
 
 
 @dataclass(frozen=True)
@@ -339,6 +341,12 @@ class _Reader:
             self.wrong(place, f"[[syscall]] has {hint}")
             return
         common = self.common("syscall", index, entry)
+        channel = entry.get("channel", "auto")
+        if channel not in CHANNELS:
+            hint = similar(channel, CHANNELS) or f"; it can be {' or '.join(CHANNELS)}"
+            place = self.lines.place("syscall", index, "channel")
+            self.wrong(place, f"unknown channel {channel}{hint}")
+            return
         if "name" in entry:
             self.read_call(index, entry, entry["name"], common)
             return
@@ -380,7 +388,14 @@ class _Reader:
         if common and parameters:
             first = calls.NUMBERS.get(entry["names"][0], nr) if "names" in entry else nr
             self.result.syscalls.append(
-                Syscall(**common, prototype=parameters, name=name, nr=nr, wrapper=first)
+                Syscall(
+                    **common,
+                    prototype=parameters,
+                    name=name,
+                    nr=nr,
+                    wrapper=first,
+                    channel=entry.get("channel", "auto"),
+                )
             )
 
     def read_function(self, index: int, entry: dict[str, Any]) -> None:

@@ -161,7 +161,11 @@ def assemble(modules: Sequence[Module], taken: Sequence[Taken]) -> bytes:
     ffi.cdef(core_header("override.h"))
     files = list({id(t.found.file): t.found.file for t in taken}.values())
     calls = [
-        {"nr": call.nr, "wrapper": image.address(i, call.symbol)}
+        {
+            "nr": call.nr,
+            "exits": call.channel == "async",
+            "wrapper": image.address(i, call.symbol),
+        }
         for i, module in enumerate(modules)
         for call in module.description.calls
     ]

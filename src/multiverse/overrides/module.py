@@ -47,6 +47,7 @@ class TakenCall:
     result: str
     prototype: str
     called: str
+    channel: str = "auto"
 
 
 @dataclass(frozen=True)
