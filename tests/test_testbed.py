@@ -116,6 +116,32 @@ def test_status_and_streams_are_the_commands_own() -> None:
 
 
 @pytest.mark.timeout(700)
+def test_output_to_one_file_is_appended(tmp_path: Path) -> None:
+    try:
+        boot.find_tools()
+    except boot.TestbedError as error:
+        pytest.skip(str(error))
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    words = "for i in 1 2 3; do echo out $i; echo err $i >&2; done"
+    with log.open("a") as both:
+        subprocess.run(
+            [*MULTIVERSE, "testbed", "run", "--", "sh", "-c", words],
+            stdin=subprocess.DEVNULL,
+            stdout=both,
+            stderr=subprocess.STDOUT,
+            timeout=600,
+            check=True,
+        )
+    lines = log.read_text().splitlines()
+    assert lines[0] == "before"
+    for stream in ("out", "err"):
+        assert [line for line in lines if line.startswith(stream)] == [
+            f"{stream} {i}" for i in (1, 2, 3)
+        ]
+
+
+@pytest.mark.timeout(700)
 def test_a_shell_at_a_terminal() -> None:
     """It has job control, keys reach what runs in it, and its status is the command's."""
     try:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
+from typing import IO
 
 from multiverse.testbed import guard
 
@@ -24,6 +28,7 @@ MODULE = "kvm_amd"
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TERM")
 #: What the guest's script says of itself, before it says the command's status.
 RUNNING, NO_MODULE = "running", "no module"
+COPIED = 1 << 16  # bytes at a time
 
 
 class TestbedError(Exception):
@@ -138,6 +143,24 @@ def _with_pipes(words: str) -> str:
     )
 
 
+def _pipe_instead(descriptor: int) -> int | None:
+    """PIPE for files and sockets, which open once more by name to something else or not at all.
+
+    QEMU opens its standard streams so, several times: a file would lose what is in it, and two
+    streams to one file would overwrite each other.
+    """
+    mode = os.fstat(descriptor).st_mode
+    return subprocess.PIPE if stat.S_ISREG(mode) or stat.S_ISSOCK(mode) else None
+
+
+def _copy(source: IO[bytes], target: int) -> None:
+    """Write what comes to a descriptor, until there is no more or it takes no more."""
+    with source, contextlib.suppress(OSError):
+        while data := os.read(source.fileno(), COPIED):
+            while data:
+                data = data[os.write(target, data) :]
+
+
 def _boot(tools: Tools, arguments: Sequence[str], timeout: float | None = None) -> None:
     """Run vng to its end; whatever ends this earlier, SIGKILL too, ends the machine."""
     # vng looks for its other half on PATH.
@@ -148,12 +171,20 @@ def _boot(tools: Tools, arguments: Sequence[str], timeout: float | None = None) 
             [sys.executable, "-m", guard.__name__, str(reader), *arguments],
             env={**os.environ, "PATH": path},
             pass_fds=[reader],
+            stdout=_pipe_instead(1),
+            stderr=_pipe_instead(2),
         )
+        streams = ((process.stdout, 1), (process.stderr, 2))
+        copiers = [Thread(target=_copy, args=stream) for stream in streams if stream[0]]
+        for copier in copiers:
+            copier.start()
         try:
             process.wait(timeout)
         finally:
             wanted.close()
             process.wait()
+            for copier in copiers:
+                copier.join()
 
 
 def _in_machine(
