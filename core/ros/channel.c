@@ -126,7 +126,7 @@ void ros_channel_missed(struct ros_group *group, uint64_t nr)
 {
     if (!group->rights || nr >= MV_ROUTES || !(ros_space_control()->route[nr] & MV_ROUTE_POLLER))
         return;
-    ros_pollers_want(group);
+    ros_pollers_want(group, nr);
     if (group->timed_out)
         ros_pollers_timed_out();
     // If it is we who keep a poller from its core, fewer of us at a time get more done.

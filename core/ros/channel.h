@@ -105,8 +105,8 @@ bool ros_cpus_find_places(const struct ros_cpus *wanted, struct ros_places *ret)
 
 void ros_pollers_init(const struct ros_channel_config *config, struct mv_control *control,
                       uint64_t exit_cycles, uint64_t tsc_hz);
-// Wake or make a poller for this group, if that is worth it.
-void ros_pollers_want(struct ros_group *group);
+// Wake or make a poller for this group, which has made system call `nr`, if that is worth it.
+void ros_pollers_want(struct ros_group *group, uint64_t nr);
 // A request was taken back since no poller took it in time.
 void ros_pollers_timed_out(void);
 // A virtual CPU enters the guest (1) or has left it (-1).

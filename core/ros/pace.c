@@ -1,6 +1,6 @@
 // A poller that looks at the slots costs a core, so it looks only as long as that pays: it may
 // spend the time that its answers have saved in exits, and besides a share of the time during
-// which nobody else wants its core.
+// which nobody else wants its core. While no call is expected it sleeps.
 
 #include "ros/pace.h"
 
@@ -8,8 +8,7 @@
 enum {
     TAIL_US = 10,          // for so long the next call of a burst is waited for
     NEW_CREDIT_US = 250,   // to collect before a poller without credit looks again
-    NAP_MIN_US = 30,       // a shorter sleep is not worth the timer,
-    NAP_RISKY_US = 100,    // nor is this one if the next call may come meanwhile
+    NAP_MIN_US = 30,       // a shorter sleep is not worth the timer
     WAKE_US = 10,          // how much earlier than necessary to be back
     RARE_US = 4000,        // calls further apart than this are better served by exits
     PREEMPTED_US = 100,    // a turn that took so long: somebody else has had the core
@@ -21,8 +20,22 @@ enum {
 // Calls that went the other way, each soon after the one before, until a poller is woken, and until
 // the first is made: in a process as short as most forked children are it never pays.
 enum { WAKE_MISSES = 2, MAKE_MISSES = 16 };
-// Of an idle core's time, a quarter may be spent on looking in vain.
-enum { SHARE = 4 };
+// Of an idle core's time, an eighth may be spent on looking in vain.
+enum { SHARE = 8 };
+// A call is regular if it comes within a quarter of its interval of when it is expected. One that
+// is not, and comes less often than this many exits take, is cheaper missed than waited for.
+enum { REGULAR = 3, OFTEN_EXITS = 3 };
+enum { RHYTHMS = 8 };
+
+// When a system call comes. Programs make different calls in different rhythms (a scheduler asks
+// for events, a port writes when its buffer is full): together they look like none.
+struct rhythm {
+    uint64_t nr;
+    uint64_t begun, ended; // its last burst: when it began, and when the last call in it ended
+    uint64_t interval;     // between beginnings of bursts: mean (0: none seen yet),
+    uint64_t deviation;    // from the mean,
+    uint64_t early;        // and what one in seventeen is shorter than
+};
 
 static struct {
     enum ros_channel_mode mode;
@@ -33,7 +46,9 @@ static struct {
     uint64_t not_before;     // before which none is to be woken
     uint64_t contended_till; // before which others want the cores, as far as we know
     uint64_t called_at;      // the last call that a poller has answered or might have
-    uint64_t gap, deviation; // between bursts of calls: mean, and from the mean
+    uint64_t left_for;       // all exits so far
+    struct rhythm rhythm[RHYTHMS];
+    struct rhythm *latest; // of the last call
 } all;
 
 void pace_init(enum ros_channel_mode mode, uint64_t exit_cycles, uint64_t tsc_hz)
@@ -65,20 +80,75 @@ static void approach(uint64_t *estimate, uint64_t value, unsigned part)
     *estimate = (uint64_t)((int64_t)*estimate + ((int64_t)value - (int64_t)*estimate) / (int)part);
 }
 
-// A call that left the virtual machine was made half an exit ago, and the program goes on in half
-// an exit. Gaps within a burst teach nothing; of the others mean and deviation are kept, in which
-// one that is very different counts for little. Pollers and partners race here; estimates bear it.
-void pace_called(uint64_t now, bool left)
+// By the clock of a program that does not know of its exits. Otherwise a poller that is late for a
+// rhythm would slow it down, learn the slower one, and stay late.
+static uint64_t program_time(uint64_t now)
 {
-    uint64_t half = left ? all.exit_cycles / 2 : 0, since = READ_ONCE(all.called_at);
-    uint64_t gap = now - half > since ? MIN(now - half - since, pace_us(RARE_US)) : 0;
-    WRITE_ONCE(all.called_at, now + half);
-    if (gap < pace_us(PACE_BURST_US))
+    return now - READ_ONCE(all.left_for);
+}
+
+static struct rhythm *rhythm_of(uint64_t nr, uint64_t begin)
+{
+    struct rhythm *oldest = &all.rhythm[0], *latest = READ_ONCE(all.latest);
+    if (latest && latest->nr == nr)
+        return latest;
+    for (struct rhythm *rhythm = all.rhythm; rhythm < all.rhythm + RHYTHMS; rhythm++) {
+        if (rhythm->nr == nr && rhythm->begun) {
+            WRITE_ONCE(all.latest, rhythm);
+            return rhythm;
+        }
+        oldest = rhythm->ended < oldest->ended ? rhythm : oldest;
+    }
+    *oldest = (struct rhythm){.nr = nr, .begun = begin, .ended = begin};
+    WRITE_ONCE(all.latest, oldest);
+    return oldest;
+}
+
+static void learn(struct rhythm *rhythm, uint64_t interval)
+{
+    uint64_t mean = rhythm->interval;
+    if (!mean) {
+        rhythm->interval = interval;
+        rhythm->deviation = interval / 2;
+        rhythm->early = interval / 2;
         return;
-    uint64_t distance = gap > all.gap ? gap - all.gap : all.gap - gap;
-    unsigned part = distance > all.gap / 2 ? 32 : 8;
-    approach(&all.gap, gap, part);
-    approach(&all.deviation, distance, part);
+    }
+    // One that is very different counts for little.
+    interval = MIN(interval, 2 * mean);
+    uint64_t distance = interval > mean ? interval - mean : mean - interval;
+    unsigned part = distance > mean / 2 ? 32 : 8;
+    approach(&rhythm->interval, interval, part);
+    approach(&rhythm->deviation, distance, part);
+    if (interval > rhythm->early)
+        rhythm->early += rhythm->deviation / 16;
+    else
+        rhythm->early -= MIN(rhythm->early, rhythm->deviation);
+    uint64_t most = rhythm->interval, least = most - MIN(3 * rhythm->deviation, most);
+    rhythm->early = MIN(MAX(rhythm->early, least), most);
+}
+
+// Gaps within a burst teach nothing, nor do pauses. Pollers and partners race here; estimates bear
+// it.
+static void called(uint64_t nr, uint64_t begin, uint64_t end)
+{
+    uint64_t start = program_time(begin);
+    struct rhythm *rhythm = rhythm_of(nr, start);
+    WRITE_ONCE(all.called_at, end);
+    uint64_t ended = rhythm->ended, begun = rhythm->begun;
+    rhythm->ended = program_time(end);
+    if (start < ended + pace_us(PACE_BURST_US))
+        return;
+    rhythm->begun = start;
+    if (start - begun < pace_us(RARE_US))
+        learn(rhythm, start - begun);
+}
+
+void pace_left(uint64_t nr, uint64_t now)
+{
+    uint64_t half = all.exit_cycles / 2; // since it was made, and until the program goes on
+    called(nr, now - half, now - half);
+    WRITE_ONCE(all.called_at, now + half);
+    __atomic_add_fetch(&all.left_for, all.exit_cycles, __ATOMIC_RELAXED);
 }
 
 bool pace_missed(uint64_t now, bool made)
@@ -134,8 +204,9 @@ void pace_look(struct pace *me, uint64_t now)
     account(me, now, false);
 }
 
-void pace_answer(struct pace *me, uint64_t begin, uint64_t now)
+void pace_answer(struct pace *me, uint64_t nr, uint64_t begin, uint64_t now)
 {
+    called(nr, begin, now);
     // Somebody would have had to do that anyway; but not what it was preempted for.
     me->credit += (int64_t)MIN(now - begin, all.exit_cycles);
 }
@@ -158,6 +229,24 @@ void pace_turn(struct pace *me, uint64_t now, uint64_t answered)
     account(me, now, !preempted);
 }
 
+// Until when no call is expected; `now` if one may come at any time.
+static uint64_t quiet_until(uint64_t now)
+{
+    uint64_t until = ~0ULL, time = program_time(now);
+    for (const struct rhythm *rhythm = all.rhythm; rhythm < all.rhythm + RHYTHMS; rhythm++) {
+        uint64_t interval = READ_ONCE(rhythm->interval);
+        uint64_t early = MIN(READ_ONCE(rhythm->early), interval), due = rhythm->begun + early;
+        if (!interval || time > rhythm->ended + pace_us(RARE_US))
+            continue;
+        bool regular = early + interval / REGULAR > interval;
+        if (!regular && interval < OFTEN_EXITS * all.exit_cycles)
+            return now;
+        if (regular && time < due + 2 * (interval - early)) // else it has missed its turn
+            until = MIN(until, due);
+    }
+    return until == ~0ULL ? now : until + (now - time);
+}
+
 enum pace_verdict pace_judge(struct pace *me, uint64_t now, bool waiting, uint64_t *nap)
 {
     uint64_t called_at = READ_ONCE(all.called_at), idle = now > called_at ? now - called_at : 0;
@@ -171,24 +260,14 @@ enum pace_verdict pace_judge(struct pace *me, uint64_t now, bool waiting, uint64
         pace_rest(now + *nap);
         return pace_contended(now) ? PACE_SLEEP : PACE_NAP;
     }
-    if (waiting)
+    if (waiting || idle < pace_us(TAIL_US))
         return PACE_LOOK_ON;
-    // Programs call at surprisingly regular times: sleep until shortly before the next. Where they
-    // do not, a nap is a risk that is run only to save credit.
-    uint64_t lead = 2 * all.deviation, cap = all.gap / SHARE, worth = pace_us(NAP_MIN_US);
-    if (lead > cap) {
-        if (me->credit > (int64_t)pace_us(CREDIT_MAX_US) / 2)
-            return PACE_LOOK_ON;
-        lead = cap;
-        worth = pace_us(NAP_RISKY_US);
-    }
-    uint64_t margin = idle + lead + me->lateness + pace_us(WAKE_US);
-    if (me->napped_for != called_at && idle > pace_us(TAIL_US) && all.gap > margin + worth) {
-        *nap = all.gap - margin;
-        me->napped_for = called_at;
-        return PACE_NAP;
-    }
-    return PACE_LOOK_ON;
+    uint64_t until = quiet_until(now);
+    uint64_t early = me->lateness + pace_us(WAKE_US);
+    if (until < now + early + pace_us(NAP_MIN_US))
+        return PACE_LOOK_ON;
+    *nap = until - early - now;
+    return PACE_NAP;
 }
 
 void pace_sleep(const struct pace *me, uint64_t now)
@@ -201,6 +280,6 @@ void pace_back(struct pace *me, uint64_t due, uint64_t now)
 {
     if (now > due + pace_us(PREEMPTED_US))
         lose(me, now, now - due);
-    else if (now > due)
-        approach(&me->lateness, now - due, 8);
+    else if (now > due) // being late costs more than being early
+        approach(&me->lateness, now - due, now - due > me->lateness ? 8 : 16);
 }

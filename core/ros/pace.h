@@ -14,7 +14,6 @@ struct pace {
     uint64_t lost, lost_at; // for how long it could not look, and when that was
     uint64_t lateness;      // how much longer a nap takes than asked for
     uint64_t resumed_at;    // when it got the core back
-    uint64_t napped_for;    // the last call when it napped last
 };
 
 enum pace_verdict { PACE_LOOK_ON, PACE_NAP, PACE_SLEEP };
@@ -30,8 +29,8 @@ uint64_t pace_us(uint64_t n);
 
 // True if others want the cores, as far as is known.
 bool pace_contended(uint64_t now);
-// A call has come; left: it has left the virtual machine.
-void pace_called(uint64_t now, bool left);
+// System call `nr` has come to a partner: it has left the virtual machine.
+void pace_left(uint64_t nr, uint64_t now);
 // A call that a poller could have answered went the other way. Returns true if a poller is to be
 // woken, or if there is none yet (!made) to be made.
 bool pace_missed(uint64_t now, bool made);
@@ -43,8 +42,8 @@ void pace_rest(uint64_t until);
 void pace_begin(struct pace *me, uint64_t now);
 // It begins to look.
 void pace_look(struct pace *me, uint64_t now);
-// It has answered a call, from `begin` to `now`.
-void pace_answer(struct pace *me, uint64_t begin, uint64_t now);
+// It has answered system call `nr`, from `begin` to `now`.
+void pace_answer(struct pace *me, uint64_t nr, uint64_t begin, uint64_t now);
 // A request was not taken in time.
 void pace_timed_out(struct pace *me, uint64_t now);
 // It has looked at all slots some times, and answered so many calls.
@@ -53,7 +52,7 @@ void pace_turn(struct pace *me, uint64_t now, uint64_t answered);
 enum pace_verdict pace_judge(struct pace *me, uint64_t now, bool waiting, uint64_t *nap);
 // It is about to sleep until it is woken.
 void pace_sleep(const struct pace *me, uint64_t now);
-// A nap that should have ended at `due` has ended by itself.
+// A nap that should end at `due` has ended, or a call has ended it.
 void pace_back(struct pace *me, uint64_t due, uint64_t now);
 
 #endif

@@ -118,7 +118,8 @@ static void answer(struct poller *me, struct ros_group *caller)
     if (answered && ros_profile)
         ros_trace_for(caller, &event, begin);
     __atomic_store_n(&slot->state, answered ? MV_SLOT_ANSWERED : MV_SLOT_REFUSED, __ATOMIC_RELEASE);
-    pace_answer(&me->pace, begin, rdtsc());
+    me->last = rdtsc();
+    pace_answer(&me->pace, nr, begin, me->last);
     if (answered && !ros_profile)
         ros_trace_for(caller, &event, begin);
 }
@@ -190,13 +191,8 @@ static enum pace_verdict look(struct poller *me, uint64_t *nap)
         if (!READ_ONCE(set.control->open)) // we begin, or have been taken for lost
             WRITE_ONCE(set.control->open, 1);
         for (unsigned turn = 0; turn < TURNS; turn++) {
-            if (!serve_all(me, &answered)) {
+            if (!serve_all(me, &answered))
                 __builtin_ia32_pause();
-                continue;
-            }
-            uint64_t now = rdtsc();
-            pace_called(now, false);
-            me->last = now;
         }
         uint64_t now = rdtsc();
         if (READ_ONCE(set.timeouts) && __atomic_exchange_n(&set.timeouts, 0, __ATOMIC_RELAXED))
@@ -243,12 +239,10 @@ static void poller_main(void *block)
         WRITE_ONCE(me->wake, 0);
         sys4(__NR_futex, &me->wake, FUTEX_WAIT_PRIVATE, 0, verdict == PACE_NAP ? &time : NULL);
         uint64_t now = rdtsc();
-        if (READ_ONCE(me->wake)) // woken, since a call could not wait
+        if (READ_ONCE(me->wake) || verdict == PACE_SLEEP) // woken, since a call could not wait
             me->last = now;
-        else
+        if (verdict == PACE_NAP)
             pace_back(&me->pace, begin + nap, now);
-        if (verdict == PACE_SLEEP)
-            me->last = rdtsc();
     }
     ros_sigset all = ~0ULL;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof(all));
@@ -352,12 +346,12 @@ static void wake_or_make(const struct ros_group *group, uint64_t now)
         pace_rest(now + pace_us(NO_CPU_US)); // a limit on threads, say
 }
 
-void ros_pollers_want(struct ros_group *group)
+void ros_pollers_want(struct ros_group *group, uint64_t nr)
 {
     uint64_t now = rdtsc();
     if (!set.control)
         return;
-    pace_called(now, true);
+    pace_left(nr, now);
     if (set.retiring || !pace_missed(now, set.rights != 0))
         return;
     if (READ_ONCE(set.looking) >= set.max)
