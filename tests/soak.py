@@ -21,10 +21,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from conftest import GUESTS, HRT, describe, end_session, stat_of
 
 from multiverse.core import core_path
+from multiverse.overrides import blob, sealed
 
 CHANNELS = ("sync", "async", "auto")
 WARM_UP = 0.25  # of the time, during which growth is none
@@ -55,7 +57,7 @@ class Load:
     output: Path | None = None
     samples: list[Sample] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    begin: float = 0
+    began: float = 0
     moved: float = 0  # when CPU time was last seen to move
 
     def fault(self, what: str) -> None:
@@ -71,10 +73,22 @@ def build(name: str, directory: Path) -> str:
     return str(target)
 
 
-def argv(command: Sequence[str], channel: str) -> list[str]:
+def begin(
+    command: Sequence[str], channel: str, overrides: Sequence[str], **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start a program natively, or as an HRT with a channel and overrides."""
     if channel == "native":
-        return list(command)
-    return [str(core_path()), f"{HRT},channel={channel}", command[0], *command]
+        return subprocess.Popen(command, **options)
+    config, fds = f"{HRT},channel={channel}", []
+    if overrides:
+        fds.append(sealed(blob(overrides, command[0])))
+        config += f",override={fds[0]}"
+    try:
+        argv = [str(core_path()), config, command[0], *command]
+        return subprocess.Popen(argv, pass_fds=fds, **options)
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def sample(load: Load) -> Sample | None:
@@ -87,7 +101,7 @@ def sample(load: Load) -> Sample | None:
         mappings = (proc / "maps").read_text().count("\n")
         fields = stat_of(load.process.pid)
         return Sample(
-            time.monotonic() - load.begin,
+            time.monotonic() - load.began,
             int(status["VmRSS"][0]),
             int(status["Threads"][0]),
             descriptors,
@@ -98,17 +112,19 @@ def sample(load: Load) -> Sample | None:
         return None  # it has just ended
 
 
-def start(load: Load, channel: str, directory: Path) -> None:
+def start(load: Load, channel: str, overrides: Sequence[str], directory: Path) -> None:
     load.output = directory / f"{load.name}.out"
     with load.output.open("wb") as out:
-        load.process = subprocess.Popen(
-            argv(load.command, channel),
+        load.process = begin(
+            load.command,
+            channel,
+            overrides,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    load.begin = load.moved = time.monotonic()
+    load.began = load.moved = time.monotonic()
 
 
 def look(load: Load) -> None:
@@ -122,7 +138,7 @@ def look(load: Load) -> None:
             load.moved = now
         load.samples.append(taken)
     stalled = now - load.moved > STALLED
-    if stalled or now - load.begin > load.seconds * LATE + 60:
+    if stalled or now - load.began > load.seconds * LATE + 60:
         load.fault("hangs: it does nothing" if stalled else "hangs: it does not end")
         print(describe(load.process.pid), flush=True)
         for line in end_session(load.process.pid, 0):
@@ -151,8 +167,10 @@ def finish(load: Load) -> None:
 
 def grown(load: Load) -> None:
     """Compare the second quarter with the last: what is kept for reuse is there by then."""
-    steady = [s for s in load.samples if s.seconds > WARM_UP * load.samples[-1].seconds]
+    ended = load.samples[-1].seconds if load.samples else 0
+    steady = [s for s in load.samples if s.seconds > WARM_UP * ended]
     if len(steady) < 8:
+        load.fault(f"ended too soon to show growth: {len(load.samples)} samples")
         return
     third = len(steady) // 3
     first, last = steady[:third], steady[-third:]
@@ -175,30 +193,41 @@ def table(loads: Sequence[Load], rows: int = 12) -> None:
             )
 
 
-def measured(command: Sequence[str], channel: str) -> tuple[float, bytes]:
-    begin = time.monotonic()
-    result = subprocess.run(argv(command, channel), stdout=subprocess.PIPE, check=True)
-    return time.monotonic() - begin, result.stdout
+def measured(
+    command: Sequence[str], channel: str, overrides: Sequence[str] = ()
+) -> tuple[float, bytes]:
+    started = time.monotonic()
+    process = begin(command, channel, overrides, stdout=subprocess.PIPE)
+    output, _ = process.communicate()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, list(command))
+    return time.monotonic() - started, output
 
 
-def soak(channel: str, minutes: float, interval: float, directory: Path) -> list[Load]:
+def soak(
+    channel: str, overrides: Sequence[str], minutes: float, interval: float, directory: Path
+) -> list[Load]:
     seconds = minutes * 60
     signals, stress = build("channel_signals", directory), build("stress", directory)
     mix = "threads signals forks memory execs"
     # How long it takes is known only from a short run beside the other program.
-    beside = subprocess.Popen(argv([signals, "10"], channel), stdout=subprocess.DEVNULL)
-    each, _ = measured([stress, mix, "2"], channel)
+    marks = ["overridden"] if overrides else []
+    beside = begin([signals, "10", *marks], channel, overrides, stdout=subprocess.DEVNULL)
+    each, _ = measured([stress, mix, "2"], channel, overrides)
     beside.wait()
     factor = max(2, round(2 * seconds / each))
     loads = [
         Load(
-            "channel_signals", [signals, f"{seconds:g}"], measured([signals], "native")[1], seconds
+            "channel_signals",
+            [signals, f"{seconds:g}", *marks],
+            measured([signals], "native")[1],
+            seconds,
         ),
         Load("stress", [stress, mix, str(factor)], b"", seconds),
     ]
     loads[1].expected = measured(loads[1].command, "native")[1]
     for load in loads:
-        start(load, channel, directory)
+        start(load, channel, overrides, directory)
     due = time.monotonic()
     while any(load.process and load.process.poll() is None for load in loads):
         due += interval
@@ -220,6 +249,7 @@ def main() -> int:
     parser.add_argument(
         "--channels", default=",".join(CHANNELS), help="of sync, async, auto, and native"
     )
+    parser.add_argument("--override", action="append", default=[], help="a set, may be given again")
     parser.add_argument("--interval", type=float, help="seconds between two samples")
     options = parser.parse_args()
     interval = options.interval or max(0.5, options.minutes * 60 / 120)
@@ -229,7 +259,7 @@ def main() -> int:
             parser.error(f"{channel} is none of {', '.join(CHANNELS)}, native")
         print(f"{channel}: {options.minutes:g} minutes", flush=True)
         with tempfile.TemporaryDirectory() as name:
-            loads = soak(channel, options.minutes, interval, Path(name))
+            loads = soak(channel, options.override, options.minutes, interval, Path(name))
         table(loads)
         faults = [f"{load.name}: {fault}" for load in loads for fault in load.faults]
         print(f"{channel}: {'; '.join(faults) or 'no fault'}", flush=True)
