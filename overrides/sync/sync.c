@@ -27,6 +27,7 @@ enum {
     FAILED_MAX = 4,  // looks in vain after which only
     PROBE = 16,      // one of so many waits looks, until one is not in vain
     PASSES_MAX = 16, // wakes in a row by which the first who waits in Linux may be passed over
+    REST = 1000,     // times patience() for which nobody looks after one has lost the core
     NSEC_PER_SEC = 1000000000,
 };
 
@@ -49,6 +50,7 @@ struct list {
 static struct list lists[LISTS];           // by address
 static struct waiter waiters[AK_CPUS_MAX]; // by virtual CPU
 static unsigned looking;                   // waiters that are HERE
+static uint64_t rest_till;                 // TSC before which nobody looks
 
 static struct list *list_of(const uint32_t *word)
 {
@@ -94,10 +96,13 @@ static int64_t patience(void)
     return PATIENCE_EXITS * (int64_t)ak_exit_cycles() + SLEEP_CYCLES;
 }
 
-// Whether a waiter may look first: if there is a core for it beside the one that shall wake it, and
-// if looking has not been in vain too often for these words. With the lock held.
+// Whether a waiter may look first: if there is a core for it beside the one that shall wake it, if
+// nobody else wants that core, as far as is known, and if looking has not been in vain too often
+// for these words. With the lock held.
 static bool may_look(struct list *list)
 {
+    if (__builtin_ia32_rdtsc() < __atomic_load_n(&rest_till, __ATOMIC_RELAXED))
+        return false;
     unsigned count = __atomic_load_n(&looking, __ATOMIC_RELAXED), cores = ak_cores();
     bool pays = list->failed < FAILED_MAX || ++list->refused % PROBE == 0;
     do {
@@ -127,12 +132,18 @@ static int64_t look(struct waiter *me, const uint32_t *word, uint32_t value)
 {
     struct list *list = me->list;
     uint64_t begin = __builtin_ia32_rdtsc();
-    int64_t time = 0, result = 0;
+    int64_t time = 0, step = 0, result = 0;
     uint32_t now;
     while (!is_woken(me) && time < patience()) {
         __builtin_ia32_pause();
-        time = (int64_t)(__builtin_ia32_rdtsc() - begin);
+        step = (int64_t)(__builtin_ia32_rdtsc() - begin) - time;
+        time += step;
     }
+    // Others have had the core meanwhile. Who sleeps in Linux gets it sooner when it is woken than
+    // who has been put aside while it looked, for whom all the others may be waiting.
+    if (step > patience())
+        __atomic_store_n(&rest_till, begin + (uint64_t)(time + REST * patience()),
+                         __ATOMIC_RELAXED);
     if (!is_woken(me)) {
         ak_spin_lock(&list->lock);
         if (!is_woken(me) && ak_load_in(&now, word) == 0 && now != value) {
