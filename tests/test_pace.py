@@ -231,6 +231,21 @@ def test_a_rhythm_is_that_of_the_program_not_of_its_exits(machine: Machine) -> N
     assert machine.run(islice(calls, 140)).by_poller > 0.95
 
 
+def test_exits_at_the_same_time_are_one(machine: Machine) -> None:
+    """Or the clock of a program with several threads would hardly go on, or run backwards."""
+
+    def calls() -> Iterator[Call]:
+        for _ in range(1000):
+            yield CLOCK, 160
+            for thread in range(8):
+                machine.pace.pace_left(OTHER, int((machine.now + EXIT_US / 2) * US) + thread)
+
+    machine.run(calls())
+    account = machine.run(calls())
+    assert account.by_poller > 0.9
+    assert account.share < 0.6
+
+
 def test_a_new_rhythm_is_learnt(machine: Machine) -> None:
     for gap in (400, 150, 800, 138):
         machine.run(islice(every(gap, CLOCK, OTHER), 400))

@@ -46,7 +46,8 @@ static struct {
     uint64_t not_before;     // before which none is to be woken
     uint64_t contended_till; // before which others want the cores, as far as we know
     uint64_t called_at;      // the last call that a poller has answered or might have
-    uint64_t left_for;       // all exits so far
+    uint64_t left_for;       // how long some thread has been outside, so far,
+    uint64_t left_till;      // and until when
     struct rhythm rhythm[RHYTHMS];
     struct rhythm *latest; // of the last call
 } all;
@@ -146,9 +147,13 @@ static void called(uint64_t nr, uint64_t begin, uint64_t end)
 void pace_left(uint64_t nr, uint64_t now)
 {
     uint64_t half = all.exit_cycles / 2; // since it was made, and until the program goes on
+    uint64_t till = READ_ONCE(all.left_till), end = now + half;
     called(nr, now - half, now - half);
-    WRITE_ONCE(all.called_at, now + half);
-    __atomic_add_fetch(&all.left_for, all.exit_cycles, __ATOMIC_RELAXED);
+    WRITE_ONCE(all.called_at, end);
+    // Exits of several threads at the same time pass only once, or this clock would run backwards.
+    if (till < end && __atomic_compare_exchange_n(&all.left_till, &till, end, false,
+                                                  __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        __atomic_add_fetch(&all.left_for, MIN(end - till, all.exit_cycles), __ATOMIC_RELAXED);
 }
 
 bool pace_missed(uint64_t now, bool made)
