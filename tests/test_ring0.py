@@ -58,6 +58,7 @@ OVERRIDES = [
     *of("test_override_run", "protected_memory_in_system_calls"),
     *of("test_override_run", "mappings[256-1]", "mappings[8-2]", "heap[256]", "blocks[both]"),
     *of("test_override_run", "leaving_the_hrt"),
+    *of("test_override_run", "a_signal_is_seen_when_a_function_that_held_it_returns[auto]"),
     *of("test_override_run", "waits[1-auto]", "waits[2-async]", "wakes_that_find_nobody"),
     *of("test_override_run", *(f"functions_that_are_chosen[{way}]" for way in ("lazy", "static"))),
     *of("test_override_run", *(f"programs_with_all_sets[{name}]" for name in ("python", "racket"))),
@@ -107,8 +108,10 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         + of("test_guests", "breakpoints_and_signals")
         + ["test_privileges.py", *of("test_aerokernel", "interface", "example")]
         + of("test_gdb", "breakpoints", "registers", "steps", "threads[auto]", "signals")
-        + of("test_gdb", "aerokernel_itself", "children", "stops_are_not_seen")
-        + of("test_accelerator", "c[basics]", "c[faults]")
+        + of("test_gdb", "aerokernel_itself", "children", "stops_are_not_seen", "interrupt")
+        + of("test_gdb", "detach_and_attach_again", "debugger_lost")
+        + of("test_accelerator", "c[basics]", "c[faults]", "life", "partition_of_cores")
+        + of("test_channel_options", "partition_of_cores")
         + NATIVE,
         [],
         [],

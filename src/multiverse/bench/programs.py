@@ -14,9 +14,9 @@ from pathlib import Path
 from multiverse.bench import micro, racket, sources
 from multiverse.bench.errors import BenchError
 
+#: Installed sets that go together and have to do with programs of one thread.
+DEFAULT_SETS = ("files", "identity", "malloc", "memory", "time")
 #: Rounds a program.
-# Installed sets that go together, and that no correct program can tell.
-DEFAULT_SETS = ("files", "identity", "memory", "time")
 DEFAULT_RUNS = 10
 QUICK_RUNS = 3
 
