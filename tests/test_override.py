@@ -79,7 +79,7 @@ WRONG: list[tuple[str, str, int, str]] = [
     ("sources = ['y.c']\n" + CALL, F, 1, "no file y.c"),
     (CALL + "wen = 'x'\n", F, 4, "unknown key wen in [[syscall]]; did you mean when?"),
     (CALL + "fallback = 1\n", F, 4, "fallback has to be true or false"),
-    (CALL + "channel = 'sync'\n", F, 4, "unknown channel sync; it can be auto or async"),
+    (CALL + "channel = 'sync'\n", F, 4, "unknown channel sync; did you mean async?"),
     ("[[syscall]]\nname = 'getpid'\n", F, 1, "[[syscall]] has no call"),
     ("[[syscall]]\nname = 'getpidd'\ncall = 'f()'", F, 2, "did you mean getpid?"),
     ("[[syscall]]\nname = 'fork'\ncall = 'f()'", F, 2, "no function can answer it"),
@@ -1005,7 +1005,7 @@ def test_blob(write: Write) -> None:
     )
     content = blob([str(path)], sys.executable)
     head, answered, files, functions = decode(content)
-    assert head.magic == 0x524F564D and head.version == 2 and head.size == len(content)
+    assert head.magic == 0x524F564D and head.version == 3 and head.size == len(content)
     assert head.image % 4096 == 0 and head.image + head.text_size + head.data_size == len(content)
     base = 0xFFFFFFFF86000000
     text = range(base, base + head.text_size)
