@@ -347,6 +347,8 @@ class _Reader:
             place = self.lines.place("syscall", index, "channel")
             self.wrong(place, f"unknown channel {channel}{hint}")
             return
+        if common:
+            common["channel"] = channel
         if "name" in entry:
             self.read_call(index, entry, entry["name"], common)
             return
@@ -388,14 +390,7 @@ class _Reader:
         if common and parameters:
             first = calls.NUMBERS.get(entry["names"][0], nr) if "names" in entry else nr
             self.result.syscalls.append(
-                Syscall(
-                    **common,
-                    prototype=parameters,
-                    name=name,
-                    nr=nr,
-                    wrapper=first,
-                    channel=entry.get("channel", "auto"),
-                )
+                Syscall(**common, prototype=parameters, name=name, nr=nr, wrapper=first)
             )
 
     def read_function(self, index: int, entry: dict[str, Any]) -> None:
