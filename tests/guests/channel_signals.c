@@ -349,6 +349,7 @@ enum { READ, WRITE, FUTEX, SLEEP, POLL, EPOLL, FUTEX_TIMEOUT };
 static const char *const waits[] = {
     "read", "write", "futex", "nanosleep", "poll", "epoll_wait", "futex with a timeout"};
 static int to_waiter[WAITERS][2], from_waiter[WAITERS][2];
+static uint8_t full[PAGE]; // what fills such a pipe: 0 to 255 again and again
 static uint32_t futex_word[WAITERS];
 static volatile int waiting = WAITERS;
 static int epoll;
@@ -371,7 +372,7 @@ static void *waiter(void *arg)
     self = arg;
     self->tid = gettid();
     int number = (int)(self - targets) - CALLERS;
-    uint8_t expected = 0, next = 0;
+    uint8_t expected = 0;
     while (!stop) {
         int longer = stretch;
         struct timespec time = {.tv_nsec = 1 + (long)(draw(&self->random) % 3000000) * longer};
@@ -389,10 +390,9 @@ static void *waiter(void *arg)
             check(DATA,
                   result == -1 ? errno == EINTR : result == 1 && (byte == expected++ || stop));
         } else if (which == WRITE) {
-            result = write(from_waiter[number][1], &next, 1);
+            result = write(from_waiter[number][1], full, PAGE); // waits while anything is there
             judge(which, result, any, plain);
-            check(DATA, result == -1 ? errno == EINTR : result == 1);
-            next += result == 1;
+            check(DATA, result == -1 ? errno == EINTR : result == PAGE);
         } else if (which == FUTEX) {
             uint32_t value = __atomic_load_n(&futex_word[number], __ATOMIC_SEQ_CST);
             result = syscall(SYS_futex, &futex_word[number], FUTEX_WAIT, value, NULL, NULL, 0);
@@ -430,7 +430,7 @@ static void *feeder(void *arg)
     uint64_t random = 4711;
     while (!stop) {
         for (int i = 0; i < WAITERS; i++) {
-            uint8_t bytes[64];
+            uint8_t bytes[PAGE / 8];
             int there = 1;
             NEED(ioctl(to_waiter[i][0], FIONREAD, &there) == 0);
             if (!there && draw(&random) % 4 == 0 && write(to_waiter[i][1], &next[i], 1) == 1)
@@ -532,6 +532,8 @@ int main(int argc, char **argv)
     handle(SIGRTMIN + 2, on_queued, 0);
     handle(SIGRTMIN + 3, on_outside, SA_RESTART);
     handle(SIGALRM, on_alarm, SA_RESTART | SA_NODEFER);
+    for (unsigned i = 0; i < sizeof(full); i++)
+        full[i] = (uint8_t)i;
     for (int i = 0; i < TARGETS; i++) {
         targets[i].random = 0x9e3779b97f4a7c15 * (i + 1);
         if (i >= CALLERS) {
@@ -540,9 +542,6 @@ int main(int argc, char **argv)
             NEED(fcntl(to_waiter[number][1], F_SETFL, O_NONBLOCK) == 0);
             NEED(fcntl(from_waiter[number][0], F_SETFL, O_NONBLOCK) == 0);
             NEED(fcntl(from_waiter[number][1], F_SETPIPE_SZ, PAGE) >= 0);
-            char full[PAGE] = "";
-            for (unsigned j = 0; j < sizeof(full); j++)
-                full[j] = (char)j;
             NEED(write(from_waiter[number][1], full, sizeof(full)) == sizeof(full));
         }
         NEED(pthread_create(&targets[i].thread, NULL, i < CALLERS ? calls : waiter, &targets[i]) ==
