@@ -23,7 +23,7 @@ import pytest
 
 from multiverse.core import core_header, core_path, probe
 from multiverse.observe import read_stats
-from multiverse.overrides import blob
+from multiverse.overrides import blob, sealed
 from multiverse.syscalls import NAMES
 
 # A busy machine is no failure.
@@ -240,8 +240,7 @@ def execute(
     config = f"{config},trace={trace.fd}" if config else f"trace={trace.fd}"
     try:
         if overrides:
-            fds.append(os.memfd_create("overrides"))
-            os.write(fds[1], blob(overrides, command[0]))
+            fds.append(sealed(blob(overrides, command[0])))
             config += f",override={fds[1]}"
         argv = [str(core_path()), config, command[0], *command]
         return run(argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout, trace=trace, pass_fds=fds)

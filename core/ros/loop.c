@@ -579,7 +579,7 @@ void ros_loop(struct ros_group *group)
                 break;
             ros_signal_deliver(group);
         }
-        // What has just left may have taken the mark that makes the end of the section leave.
+        // The end of the answer, or section, leaves; what came here may have taken its mark.
         if (ros_override_holds(group) && (ros_signal_waiting(group) || ros_debug_waiting(group)))
             WRITE_ONCE(group->trap->attention, 1);
         if (group->resume == ROS_LOAD)

@@ -165,6 +165,4 @@ void ros_override_exit(struct ros_group *group, struct hvm_exit exit)
     }
     if (!known)
         ros_substrate_failed(group, "an override module", exit.address);
-    if (ros_signal_waiting(group) || ros_debug_waiting(group))
-        WRITE_ONCE(group->trap->attention, 1);
 }

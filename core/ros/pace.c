@@ -22,8 +22,8 @@ enum {
 enum { WAKE_MISSES = 2, MAKE_MISSES = 16 };
 // Of an idle core's time, an eighth may be spent on looking in vain.
 enum { SHARE = 8 };
-// A call is regular if it comes within a quarter of its interval of when it is expected. One that
-// is not, and comes less often than this many exits take, is cheaper missed than waited for.
+// A call is regular if one that is early comes less than a third of its interval early. One that is
+// not, and comes less often than this many exits take, is cheaper missed than waited for.
 enum { REGULAR = 3, OFTEN_EXITS = 3 };
 enum { RHYTHMS = 8 };
 
@@ -134,7 +134,6 @@ static void called(uint64_t nr, uint64_t begin, uint64_t end)
 {
     uint64_t start = program_time(begin);
     struct rhythm *rhythm = rhythm_of(nr, start);
-    WRITE_ONCE(all.called_at, end);
     uint64_t ended = rhythm->ended, begun = rhythm->begun;
     rhythm->ended = program_time(end);
     if (start < ended + pace_us(PACE_BURST_US))
@@ -212,6 +211,7 @@ void pace_look(struct pace *me, uint64_t now)
 void pace_answer(struct pace *me, uint64_t nr, uint64_t begin, uint64_t now)
 {
     called(nr, begin, now);
+    WRITE_ONCE(all.called_at, now);
     // Somebody would have had to do that anyway; but not what it was preempted for.
     me->credit += (int64_t)MIN(now - begin, all.exit_cycles);
 }
