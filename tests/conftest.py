@@ -205,7 +205,8 @@ def run(
                 reader.join(1)
             events = trace.tail() if trace else ""
             seen = b"".join(output)[-2000:], b"".join(errors)[-2000:]
-            pytest.fail(f"{argv} hangs ({timeout} s)\n{places}\n{events}\noutput so far: {seen}")
+            # The places last: of a long report the end is what is kept.
+            pytest.fail(f"{argv} hangs ({timeout} s)\noutput so far: {seen}\n{events}\n{places}")
         # Left unreaped here: subprocess drops the core flag.
         info = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         dumped = info is not None and info.si_code == os.CLD_DUMPED

@@ -589,6 +589,8 @@ int main(int argc, char **argv)
     NEED(setitimer(ITIMER_REAL, &none, NULL) == 0);
     bool seen = all_seen();
     stop = true;
+    // It minds what it takes, and must not be in the middle of that when others take it.
+    NEED(pthread_join(feed, NULL) == 0);
     while (waiting) { // whoever still waits is let go
         for (int i = 0; i < WAITERS; i++) {
             char drained[PAGE];
@@ -601,7 +603,6 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < TARGETS; i++)
         NEED(pthread_join(targets[i].thread, NULL) == 0);
-    NEED(pthread_join(feed, NULL) == 0);
     int status;
     while (waitpid(outside, &status, 0) == -1)
         NEED(errno == EINTR);

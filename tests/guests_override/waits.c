@@ -80,15 +80,17 @@ static struct {
 static void *count_waits(void *argument)
 {
     (void)argument;
-    while (!__atomic_load_n(&counts.ended, __ATOMIC_SEQ_CST)) {
+    int op = counts.bits ? FUTEX_WAIT_BITSET_PRIVATE : FUTEX_WAIT_PRIVATE;
+    for (;;) {
+        // First the word, which changes after `ended`: nobody waits for what has happened.
         uint32_t now = __atomic_load_n(&counts.word, __ATOMIC_SEQ_CST);
-        int op = counts.bits ? FUTEX_WAIT_BITSET_PRIVATE : FUTEX_WAIT_PRIVATE;
+        if (__atomic_load_n(&counts.ended, __ATOMIC_SEQ_CST))
+            return NULL;
         if (futex(&counts.word, op, now, NULL, NULL, counts.bits) == 0)
             __atomic_add_fetch(&counts.woken, 1, __ATOMIC_SEQ_CST);
         else
             REQUIRE(errno == EAGAIN);
     }
-    return NULL;
 }
 
 static void *count_wakes(void *argument)
@@ -167,6 +169,8 @@ static void *take_events(void *argument)
                                                __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
             __atomic_add_fetch(&events.done, 1, __ATOMIC_SEQ_CST);
             wake(&events.done, 1);
+            if (__atomic_load_n(&events.ended, __ATOMIC_SEQ_CST))
+                return NULL;
         } else if (!now && __atomic_load_n(&events.ended, __ATOMIC_SEQ_CST)) {
             return NULL;
         } else if (!now) {
@@ -193,7 +197,8 @@ static void test_events(void)
             wait_for(&events.done, now);
     }
     events.ended = 1;
-    // Who has read `ended` before, and is about to wait: there are events for all.
+    // Who has read `ended` before, and is about to wait: there is an event for each, who takes one
+    // and goes.
     __atomic_add_fetch(&events.events, THREADS, __ATOMIC_SEQ_CST);
     wake(&events.events, INT32_MAX);
     join_all(thread, THREADS);
