@@ -1,6 +1,6 @@
 // Proves that threads, signals, timers, forks and memory changes do not disturb each other: all at
 // once, each doing a fixed amount of work, with totals at the end that do not depend on the order.
-// Arguments: which of "threads signals forks memory execs" run (default: all), then a factor.
+// Arguments: which of "threads signals forks memory execs" run (default: all), then how many times.
 #include "guest.h"
 
 #include <pthread.h>
@@ -10,7 +10,6 @@
 
 enum { TARGETS = 3 };
 
-static unsigned factor = 1;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 static uint64_t counted, joined, children, mapped, execs;
@@ -55,7 +54,7 @@ static void *small(void *arg)
 
 static void *threads(void *arg)
 {
-    for (unsigned i = 0; i < 60 * factor; i++) {
+    for (unsigned i = 0; i < 60; i++) {
         pthread_t batch[5];
         void *result;
         for (long j = 0; j < 5; j++)
@@ -90,7 +89,7 @@ static void *target(void *arg)
 
 static void *signals(void *arg)
 {
-    for (unsigned i = 0; i < 400 * factor; i++) {
+    for (unsigned i = 0; i < 400; i++) {
         for (int t = 0; t < TARGETS; t++)
             while (pthread_sigqueue(targets[t], SIGRTMIN + 1, (union sigval){.sival_int = t + 1}))
                 sched_yield(); // the queue is full
@@ -107,7 +106,7 @@ static void *in_child(void *arg)
 
 static void *forks(void *arg)
 {
-    for (unsigned i = 0; i < 40 * factor; i++) {
+    for (unsigned i = 0; i < 40; i++) {
         pid_t child = fork();
         if (child == 0) {
             pthread_t thread;
@@ -132,7 +131,7 @@ static void *forks(void *arg)
 
 static void *memory(void *arg)
 {
-    for (unsigned i = 0; i < 500 * factor; i++) {
+    for (unsigned i = 0; i < 500; i++) {
         size_t size = (1 + i % 9) * 16 * PAGE;
         char *area = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         NEED(area != MAP_FAILED);
@@ -150,7 +149,7 @@ static void *memory(void *arg)
 
 static void *exec_loop(void *arg)
 {
-    for (unsigned i = 0; i < 20 * factor; i++) {
+    for (unsigned i = 0; i < 20; i++) {
         int status = system("exit 3");
         if (!WIFEXITED(status) || WEXITSTATUS(status) != 3)
             say_status("a shell ended with", status);
@@ -170,7 +169,7 @@ int main(int argc, char **argv)
                  {"memory", memory},
                  {"execs", exec_loop}};
     const char *which = argc > 1 ? argv[1] : "threads signals forks memory execs";
-    factor = argc > 2 ? (unsigned)atoi(argv[2]) : 1;
+    unsigned times = argc > 2 ? (unsigned)atoi(argv[2]) : 1;
 
     struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
     NEED(sigaction(SIGALRM, &action, NULL) == 0);
@@ -182,17 +181,20 @@ int main(int argc, char **argv)
     struct itimerval timer = {{0, 3000}, {0, 3000}}, none = {0};
     NEED(setitimer(ITIMER_REAL, &timer, NULL) == 0);
 
-    pthread_t running[COUNT(kinds)];
-    for (unsigned i = 0; i < COUNT(kinds); i++)
-        if (strstr(which, kinds[i].name))
-            NEED(pthread_create(&running[i], NULL, kinds[i].start, NULL) == 0);
-    for (unsigned i = 0; i < COUNT(kinds); i++)
-        if (strstr(which, kinds[i].name))
-            NEED(pthread_join(running[i], NULL) == 0);
+    // All together each time: to the end it is the same mixture.
+    for (unsigned time = 0; time < times; time++) {
+        pthread_t running[COUNT(kinds)];
+        for (unsigned i = 0; i < COUNT(kinds); i++)
+            if (strstr(which, kinds[i].name))
+                NEED(pthread_create(&running[i], NULL, kinds[i].start, NULL) == 0);
+        for (unsigned i = 0; i < COUNT(kinds); i++)
+            if (strstr(which, kinds[i].name))
+                NEED(pthread_join(running[i], NULL) == 0);
+    }
     while (!alarms)
         pass_ms(1);
     // A thread may end before it takes what is pending for it: let it take everything first.
-    uint64_t sent = strstr(which, "signals") ? 400 * factor : 0;
+    uint64_t sent = strstr(which, "signals") ? 400 * times : 0;
     for (int i = 0; i < TARGETS; i++)
         for (int ms = 0; ms < 20000 && __atomic_load_n(&received[i], __ATOMIC_SEQ_CST) < sent; ms++)
             pass_ms(1);
