@@ -94,6 +94,7 @@ strdup plain
 time 1 1
 thread 1236000
 short 0 6 -1 6 10
+steps 10 1 0
 """
 
 

@@ -11,7 +11,14 @@
 
 // A stub. Its offsets; a stub that a resolver answers with has STUB_ANSWER, where the resolver
 // jumps to, in the place of STUB_MOVED.
-enum { STUB_BYTES = 64, STUB_MOVED = 8, STUB_ANSWER = 8, STUB_SLOT = 56, JUMP_BYTES = 5 };
+enum {
+    STUB_BYTES = 64,
+    STUB_MOVED = 8,
+    STUB_ANSWER = 8,
+    STUB_SLOT = 56,
+    JUMP_BYTES = 5,
+    JUMP = 0xe9
+};
 enum { POOLS_MAX = 32, POOL_BYTES = KIB(64), POOL_STUBS = POOL_BYTES / STUB_BYTES };
 
 _Static_assert(STUB_MOVED + MV_OVERRIDE_CODE_MAX + JUMP_BYTES <= STUB_SLOT, "a stub holds it all");
@@ -20,8 +27,13 @@ static struct {
     unsigned pools;
     struct pool {
         uint64_t start;
-        unsigned used;    // stubs
-        uint64_t *chosen; // by stub: the module's variable with what a resolver chose, or 0
+        unsigned used; // stubs
+        struct stub {
+            uint64_t at;     // the function, or 0: this one is for a resolver's answers
+            uint64_t after;  // behind what the jump has replaced,
+            uint64_t end;    // and the stub's jump to there
+            uint64_t chosen; // the module's variable with what a resolver chose, or 0
+        } *stub;
     } pool[POOLS_MAX];
 } taken;
 
@@ -32,11 +44,11 @@ static struct pool *pool_near(uint64_t at, unsigned stubs)
             return &taken.pool[i];
     if (taken.pools == POOLS_MAX)
         return NULL;
-    uint64_t *chosen = mv_region_alloc(POOL_STUBS * sizeof(*chosen));
-    uint64_t start = chosen ? rw_map_near(at, POOL_BYTES) : 0;
+    struct stub *stub = mv_region_alloc(POOL_STUBS * sizeof(*stub));
+    uint64_t start = stub ? rw_map_near(at, POOL_BYTES) : 0;
     if (!start)
         return NULL;
-    taken.pool[taken.pools] = (struct pool){.start = start, .chosen = chosen};
+    taken.pool[taken.pools] = (struct pool){.start = start, .stub = stub};
     return &taken.pool[taken.pools++];
 }
 
@@ -96,7 +108,7 @@ static bool put_function(uint8_t *code, uint64_t stub, uint64_t at,
     put_slot(code, to);
     if (!move(function, at, code + STUB_MOVED, stub + STUB_MOVED))
         return false;
-    code[end] = 0xe9;
+    code[end] = JUMP;
     rw_put32(code + end + 1, (int64_t)(at + function->length) - (int64_t)(stub + end + JUMP_BYTES));
     return true;
 }
@@ -124,7 +136,7 @@ static void put_answer(uint8_t *code, uint64_t variable, uint64_t to)
 
 static uint64_t take_over(uint64_t at, const struct mv_override_function *function)
 {
-    uint8_t code[2 * STUB_BYTES], there[MV_OVERRIDE_CODE_MAX], jump[JUMP_BYTES] = {0xe9};
+    uint8_t code[2 * STUB_BYTES], there[MV_OVERRIDE_CODE_MAX], jump[JUMP_BYTES] = {JUMP};
     unsigned length = function->length, stubs = function->indirect ? 2 : 1;
     if (!is_sound(function) || !may_be_changed(at, length) || ros_copy_in(there, at, length) ||
         memcmp(there, function->bytes, length) != 0)
@@ -149,8 +161,11 @@ static uint64_t take_over(uint64_t at, const struct mv_override_function *functi
     rw_protect(stub, size, CODE); // without memory: left writable
     if (ros_space_allow_execute(stub, size) || rw_protect(at, JUMP_BYTES, ALL))
         return 0;
-    pool->chosen[pool->used + stubs - 1] = function->indirect ? function->original : 0;
-    pool->used += stubs;
+    pool->stub[pool->used] = (struct stub){
+        .at = at, .after = at + length, .end = stub + STUB_MOVED + function->moved_length};
+    if (function->indirect)
+        pool->stub[pool->used + 1] = (struct stub){.chosen = function->original};
+    __atomic_store_n(&pool->used, pool->used + stubs, __ATOMIC_RELEASE);
     memcpy((void *)at, jump, sizeof(jump));
     rw_protect(at, JUMP_BYTES, CODE);
     return stub + STUB_MOVED;
@@ -169,9 +184,42 @@ uint64_t rw_take_over(uint64_t at, const struct mv_override_function *function)
 // Where a stub's function is as it was; 0: nobody has got to it yet.
 static uint64_t legacy(const struct pool *pool, unsigned index)
 {
-    if (!pool->chosen[index])
+    uint64_t chosen = pool->stub[index].chosen;
+    if (!chosen)
         return pool->start + (uint64_t)index * STUB_BYTES + STUB_MOVED;
-    return READ_ONCE(*ros_space_module_word(pool->chosen[index]));
+    return READ_ONCE(*ros_space_module_word(chosen));
+}
+
+// The stub of a function that `address` is in, or NULL.
+static const struct stub *stub_of(uint64_t address)
+{
+    for (unsigned i = 0; i < taken.pools; i++) {
+        const struct pool *pool = &taken.pool[i];
+        uint64_t index = (address - pool->start) / STUB_BYTES;
+        if (index < __atomic_load_n(&pool->used, __ATOMIC_ACQUIRE) && pool->stub[index].at)
+            return &pool->stub[index];
+    }
+    return NULL;
+}
+
+uint64_t rw_function_program_rip(uint64_t rip)
+{
+    const struct stub *stub = stub_of(rip);
+    if (stub && rip % STUB_BYTES == 0)
+        return stub->at;
+    return stub && rip == stub->end ? stub->after : rip;
+}
+
+uint64_t rw_function_resume_rip(uint64_t rip)
+{
+    uint8_t code[JUMP_BYTES];
+    int32_t distance;
+    if (!taken.pools || ros_copy_in(code, rip, sizeof(code)) || code[0] != JUMP)
+        return rip;
+    memcpy(&distance, code + 1, sizeof(distance));
+    uint64_t to = rip + JUMP_BYTES + (uint64_t)(int64_t)distance;
+    const struct stub *stub = stub_of(to);
+    return stub && stub->at == rip && to % STUB_BYTES == 0 ? to : rip;
 }
 
 void rw_give_back(void)

@@ -22,6 +22,15 @@
 // it is taken over already.
 uint64_t rw_take_over(uint64_t at, const struct mv_override_function *function);
 
+// Where the program believes to be when the virtual CPU is at rip: a stub's jumps stand for where
+// they were jumped to from, and where they go. The instructions that have made room have no other
+// address any more.
+uint64_t rw_function_program_rip(uint64_t rip);
+
+// Where the virtual CPU shall go on when the program is at rip: at the beginning of a function that
+// has been taken over that is the stub, or a program that takes single steps would not get there.
+uint64_t rw_function_resume_rip(uint64_t rip);
+
 // Let all functions that have been taken over be legacy functions again.
 void rw_give_back(void);
 

@@ -9,6 +9,7 @@
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
+#include "rewrite/function.h"
 #include "rewrite/maps.h"
 #include "rewrite/near.h"
 #include "ros/ros.h"
@@ -372,7 +373,7 @@ uint64_t rw_program_rip(uint64_t rip)
 {
     const struct site *site = site_of_stub(rip);
     if (!site)
-        return rip;
+        return rw_function_program_rip(rip);
     uint64_t offset = rip - site->stub;
     if (offset < STUB_AFTER)
         return site->at;
@@ -384,7 +385,9 @@ uint64_t rw_program_rip(uint64_t rip)
 uint64_t rw_resume_rip(uint64_t rip)
 {
     const struct site *site = rw.enabled ? site_at(rip - SYSCALL_BYTES) : NULL;
-    return site && site->stub && is_in_force(site) ? site->stub + STUB_AFTER : rip;
+    if (site && site->stub && is_in_force(site))
+        return site->stub + STUB_AFTER;
+    return rw_function_resume_rip(rip);
 }
 
 uint64_t rw_trapped(uint64_t rip)

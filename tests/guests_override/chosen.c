@@ -4,6 +4,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/time.h>
 #include <time.h>
+#include <ucontext.h>
 
 #define SHORT __attribute__((noipa, aligned(16)))
 
@@ -48,6 +50,36 @@ static void *thread(void *text)
     return (void *)ok;
 }
 
+// Single steps through a call of zero(): a program finds itself in its own code, or in what has
+// taken the function over, but never in between.
+extern char __executable_start[], etext[];
+static volatile int steps, elsewhere;
+
+static void on_step(int sig, siginfo_t *info, void *context)
+{
+    uint64_t rip = (uint64_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+    (void)sig, (void)info;
+    steps++;
+    if (rip >> 63 == 0 &&
+        rip - (uint64_t)__executable_start >= (uint64_t)(etext - __executable_start))
+        elsewhere++;
+}
+
+static void take_steps(void)
+{
+    struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO};
+    int result;
+    sigaction(SIGTRAP, &action, NULL);
+    steps = elsewhere = 0;
+    __asm__ volatile("sub $128, %%rsp; pushf; orl $0x100, (%%rsp); popf\n"
+                     "call zero\n"
+                     "pushf; andl $~0x100, (%%rsp); popf; add $128, %%rsp\n"
+                     : "=a"(result)
+                     :
+                     : "memory", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11");
+    printf("steps %d %d %d\n", result, steps >= 5, elsewhere);
+}
+
 static void say(void)
 {
     const char *volatile special = "?special", *volatile plain = "plain";
@@ -81,6 +113,7 @@ int main(int argc, char **argv)
 {
     (void)argv;
     say();
+    take_steps();
     if (argc > 1) {
         struct sock_filter allow = {.code = BPF_RET | BPF_K, .k = SECCOMP_RET_ALLOW};
         struct sock_fprog filter = {.len = 1, .filter = &allow};
