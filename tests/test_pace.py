@@ -85,6 +85,7 @@ class Machine:
         self.looking = False
         self.woken = False
         self.made = False
+        self.exit_us = EXIT_US  # until the program is back
 
     def run(self, calls: Iterable[Call]) -> Account:
         """Make these calls; the account is of them alone."""
@@ -125,7 +126,7 @@ class Machine:
             awake = self.now + EXIT_US / 2 + LATE_US
             self.wakes_at = awake if self.wakes_at is None else min(awake, self.wakes_at)
             self.woken = True
-        self.now += EXIT_US
+        self.now += self.exit_us
 
     def _turn(self, answered: int) -> None:
         now, nap = int(self.at * US), self.ffi.new("uint64_t *")
@@ -229,6 +230,20 @@ def test_a_rhythm_is_that_of_the_program_not_of_its_exits(machine: Machine) -> N
     assert machine.run(islice(calls, 1400)).answered == 0
     machine.pace.pace_rest(0)
     assert machine.run(islice(calls, 140)).by_poller > 0.95
+
+
+def test_a_poller_is_there_for_the_rest_of_a_burst(machine: Machine) -> None:
+    """One that was woken for its first call, which is away for longer than exits usually are."""
+    machine.exit_us = 2 * EXIT_US
+
+    def calls() -> Iterator[Call]:
+        late = cycle([180] * 5 + [215])
+        for nr, compute in together(200000, clock=repeat(431), write=late):
+            yield nr, compute
+            yield from [(OTHER, 0.2)] * 7 * (nr == WRITE)
+
+    machine.run(calls())
+    assert machine.run(calls()).by_poller > 0.96
 
 
 def test_exits_at_the_same_time_are_one(machine: Machine) -> None:

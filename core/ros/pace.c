@@ -7,7 +7,7 @@
 // In microseconds.
 enum {
     TAIL_US = 10,          // for so long the next call of a burst is waited for
-    NEW_CREDIT_US = 250,   // to collect before a poller without credit looks again
+    NEW_CREDIT_US = 100,   // to collect before a poller without credit looks again
     NAP_MIN_US = 30,       // a shorter sleep is not worth the timer
     WAKE_US = 10,          // how much earlier than necessary to be back
     RARE_US = 4000,        // calls further apart than this are better served by exits
@@ -24,8 +24,10 @@ enum { WAKE_MISSES = 2, MAKE_MISSES = 16 };
 enum { SHARE = 8 };
 // A call is regular if one that is early comes less than a third of its interval early. One that is
 // not, and comes less often than this many exits take, is cheaper missed than waited for.
-enum { REGULAR = 3, OFTEN_EXITS = 3 };
+enum { REGULAR = 3, OFTEN_EXITS = 6 };
 enum { RHYTHMS = 8 };
+// So many exits after a call has been missed the program is back from it for sure.
+enum { BACK_EXITS = 3 };
 
 // When a system call comes. Programs make different calls in different rhythms (a scheduler asks
 // for events, a port writes when its buffer is full): together they look like none.
@@ -252,6 +254,13 @@ static uint64_t quiet_until(uint64_t now)
     return until == ~0ULL ? now : until + (now - time);
 }
 
+// True if the program may still be outside, with a call that a poller was woken for: the next one
+// of its burst is to come. Behind an exit with cold caches that takes longer than was measured.
+static bool is_back_soon(uint64_t now)
+{
+    return now < READ_ONCE(all.missed_at) + BACK_EXITS * all.exit_cycles;
+}
+
 enum pace_verdict pace_judge(struct pace *me, uint64_t now, bool waiting, uint64_t *nap)
 {
     uint64_t called_at = READ_ONCE(all.called_at), idle = now > called_at ? now - called_at : 0;
@@ -265,7 +274,7 @@ enum pace_verdict pace_judge(struct pace *me, uint64_t now, bool waiting, uint64
         pace_rest(now + *nap);
         return pace_contended(now) ? PACE_SLEEP : PACE_NAP;
     }
-    if (waiting || idle < pace_us(TAIL_US))
+    if (waiting || idle < pace_us(TAIL_US) || is_back_soon(now))
         return PACE_LOOK_ON;
     uint64_t until = quiet_until(now);
     uint64_t early = me->lateness + pace_us(WAKE_US);
