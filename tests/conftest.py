@@ -147,7 +147,7 @@ def multiverse(*arguments: str) -> subprocess.CompletedProcess[str]:
         [*MULTIVERSE, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=60 * SLOWNESS,
         start_new_session=True,
     )
 

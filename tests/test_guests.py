@@ -73,8 +73,8 @@ def test_without_the_right_to_name_the_executable(
 @pytest.mark.parametrize("how", ["TERM", "KILL", "INT"])
 def test_killed_while_it_computes(how: str, hrt: Callable[..., Outcome]) -> None:
     script = (
-        f"p=$$; (sleep 0.3; kill -{how} $p) >/dev/null 2>&1 & "
-        "trap 'exit 7' TERM INT; while :; do :; done"
+        "trap 'exit 7' TERM INT; "
+        f"p=$$; (sleep 0.3; kill -{how} $p) >/dev/null 2>&1 & while :; do :; done"
     )
     result = hrt(["/bin/bash", "-c", script], timeout=20)
     assert result.status == (-9 if how == "KILL" else 7)

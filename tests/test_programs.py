@@ -284,7 +284,7 @@ def test_stop_and_continue(hrt: Callable[..., Outcome]) -> None:
         _, status = os.waitpid(process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
         process.send_signal(signal.SIGCONT)
-        assert process.wait(20) == 0
+        assert process.wait(20 * SLOWNESS) == 0
 
 
 def test_stop_while_it_starts(hrt: Callable[..., Outcome]) -> None:
@@ -294,4 +294,4 @@ def test_stop_while_it_starts(hrt: Callable[..., Outcome]) -> None:
             time.sleep(step * 1e-4)
             process.send_signal(signal.SIGSTOP)
             process.send_signal(signal.SIGCONT)
-            assert process.wait(20) == 0
+            assert process.wait(20 * SLOWNESS) == 0

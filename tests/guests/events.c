@@ -34,7 +34,7 @@ static void add(int epoll, int fd, uint32_t events, uint64_t data)
 static void wait_one(int epoll, const char *name)
 {
     struct epoll_event event;
-    int count = epoll_wait(epoll, &event, 1, 5000);
+    int count = epoll_wait(epoll, &event, 1, -1);
     say(name, "%d data %lx events %x", count, count == 1 ? event.data.u64 : 0,
         count == 1 ? event.events : 0);
 }

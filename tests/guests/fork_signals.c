@@ -9,7 +9,8 @@
 enum { ROUNDS = 60, STEP_US = 37 };
 
 static pid_t process;
-static volatile int handled, taken, strayed, done;
+static volatile int handled, taken, strayed, told, done;
+static volatile pid_t waiting;
 
 static void on_alarm(int sig, siginfo_t *info, void *context)
 {
@@ -24,8 +25,12 @@ static void *waiter(void *unused)
     siginfo_t info;
     (void)unused;
     sigfillset(&all);
-    while (!done) // of those that have no handler, too
-        taken += sigwaitinfo(&all, &info) == SIGALRM;
+    waiting = gettid();
+    while (!done) { // of those that have no handler, too
+        int sig = sigwaitinfo(&all, &info);
+        taken += sig == SIGALRM;
+        told += sig == SIGUSR2;
+    }
     return NULL;
 }
 
@@ -39,7 +44,11 @@ int main(void)
     NEED(pthread_create(&thread, NULL, waiter, NULL) == 0);
     NEED(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
     handle(SIGALRM, on_alarm, SA_RESTART);
-    pass_ms(20); // so that it waits
+    // It waits again: one that begins to wait takes what is on its way to another.
+    NEED(pthread_kill(thread, SIGUSR2) == 0);
+    while (!told || thread_state(waiting) != 'S')
+        pass_ms(1);
+    pass_ms(20);
     int failed = 0, in_child = 0;
     for (int i = 0; i < ROUNDS; i++) {
         struct itimerval timer = {.it_value.tv_usec = 1 + i * STEP_US};

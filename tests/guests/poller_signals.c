@@ -25,11 +25,11 @@ static void warm(void)
 }
 
 static const int sent[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGUSR1};
-enum { ROUNDS = 60, LOST_MAX = 3 };
+enum { ROUNDS = 60, LOST_MAX = 2, PATIENCE_MS = 10000 };
 
 static bool comes(int sig, unsigned before)
 {
-    for (int ms = 0; ms < 1000 && handled[sig] == before; ms++)
+    for (int ms = 0; ms < PATIENCE_MS && handled[sig] == before; ms++)
         pass_ms(1);
     return handled[sig] != before;
 }

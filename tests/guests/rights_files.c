@@ -317,7 +317,7 @@ static void become_pipe(const char *name, void (*become)(void))
                    hot_read(3) != 0;
         handle(SIGALRM, on_alarm, flags[i]);
         hits = 0;
-        write_at_hit = 3;
+        write_at_hit = flags[i] ? 3 : 0;
         become();
         NEED(setitimer(ITIMER_REAL, &timer, NULL) == 0);
         long result = hot_read(3);
@@ -326,7 +326,7 @@ static void become_pipe(const char *name, void (*become)(void))
         errno = error;
         say(name, "%s: file %lu wrong, pipe %s, read %ld, after %s",
             flags[i] ? "SA_RESTART" : "plain", bad, outcome(result), result,
-            hits_then >= 3 ? "three signals or more" : "fewer");
+            hits_then >= write_at_hit ? "enough signals" : "too few");
         say(name, "seek %s", outcome(lseek(USED, 0, SEEK_SET)));
         NEED(close(ends[0]) == 0 && close(ends[1]) == 0 && close(USED) == 0);
     }

@@ -1,13 +1,13 @@
 // Threads that begin, wait and end while they are debugged: one computes, one sleeps in a read, one
 // waits on a condition; then a hundred short ones.
-#define _GNU_SOURCE
+#include "../guests/guest.h"
+
 #include <pthread.h>
-#include <stdio.h>
-#include <unistd.h>
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
-static int go_on, fds[2];
+static int go_on, waits, fds[2];
+static volatile pid_t reads;
 volatile int stop;
 volatile unsigned long turns;
 
@@ -25,6 +25,7 @@ static void *reader(void *unused)
     char byte = 0;
     (void)unused;
     pthread_setname_np(pthread_self(), "reader");
+    reads = gettid();
     ssize_t n = read(fds[0], &byte, 1);
     printf("read %zd %c\n", n, byte);
     return NULL;
@@ -35,6 +36,7 @@ static void *waiter(void *unused)
     (void)unused;
     pthread_setname_np(pthread_self(), "waiter");
     pthread_mutex_lock(&mutex);
+    waits = 1;
     while (!go_on)
         pthread_cond_wait(&condition, &mutex);
     pthread_mutex_unlock(&mutex);
@@ -68,7 +70,11 @@ int main(void)
         return 1;
     for (int i = 0; i < 3; i++)
         pthread_create(&threads[i], NULL, bodies[i], NULL);
-    usleep(100000);
+    for (int all = 0; !all; pass_ms(20)) {
+        pthread_mutex_lock(&mutex);
+        all = waits && turns && reads && thread_state(reads) == 'S';
+        pthread_mutex_unlock(&mutex);
+    }
     all_there();
     for (int i = 0; i < 25; i++) {
         for (int k = 0; k < 4; k++)
