@@ -98,8 +98,11 @@ class TraceFile:
         return "\n".join(lines)
 
 
-def stat_of(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the state on; empty if the process is gone."""
+def stat_of(pid: int | str) -> list[str]:
+    """Fields of /proc/PID/stat from the state on; empty if the process is gone.
+
+    A thread is PID/task/TID.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:

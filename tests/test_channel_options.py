@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import HRT, Outcome, counters, multiverse
+from conftest import HRT, Outcome, counters, multiverse, stat_of
 
 from multiverse.core import core_path, routes
 
@@ -99,8 +99,9 @@ def test_a_program_that_waits_has_no_poller_looking(hrt: Callable[..., Outcome])
     assert process.stdin and process.stdout
 
     def states() -> set[str]:
-        tasks = Path(f"/proc/{process.pid}/task").glob("*/stat")
-        return {task.read_text().rpartition(")")[2].split()[0] for task in tasks}
+        tasks = Path(f"/proc/{process.pid}/task").iterdir()
+        fields = [stat_of(f"{process.pid}/task/{task.name}") for task in tasks]
+        return {state for state, *_ in filter(None, fields)}
 
     assert process.stdout.readline() == b"x\n"
     asleep = 0

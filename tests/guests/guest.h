@@ -19,6 +19,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "thread_state.h"
+
 #define PAGE 4096UL
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -96,21 +98,6 @@ static inline void wait_and_say(const char *name, pid_t pid)
     int status;
     NEED(waitpid(pid, &status, 0) == pid);
     say_status(name, status);
-}
-
-// What /proc says a thread of this process does: 'S' if it waits, 'Z' if it has ended; 0 if there
-// is none.
-static inline char thread_state(pid_t tid)
-{
-    char path[64], text[512] = {0}, *name_end = NULL;
-    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-    FILE *file = fopen(path, "r");
-    if (file) {
-        if (fgets(text, sizeof(text), file))
-            name_end = strrchr(text, ')');
-        fclose(file);
-    }
-    return name_end ? name_end[2] : 0;
 }
 
 // Let time pass without any signal being able to cut it short.

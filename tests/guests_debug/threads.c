@@ -1,8 +1,11 @@
 // Threads that begin, wait and end while they are debugged: one computes, one sleeps in a read, one
 // waits on a condition; then a hundred short ones.
-#include "../guests/guest.h"
-
+#define _GNU_SOURCE
 #include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "../guests/thread_state.h"
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
@@ -70,7 +73,7 @@ int main(void)
         return 1;
     for (int i = 0; i < 3; i++)
         pthread_create(&threads[i], NULL, bodies[i], NULL);
-    for (int all = 0; !all; pass_ms(20)) {
+    for (int all = 0; !all; usleep(20000)) {
         pthread_mutex_lock(&mutex);
         all = waits && turns && reads && thread_state(reads) == 'S';
         pthread_mutex_unlock(&mutex);

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #include "../../core/abi/frame.h"
+#include "../guests/thread_state.h"
 
 #define NO_ADDRESS (1UL << 63)
 #define KEEP __attribute__((noinline, optimize("no-optimize-sibling-calls")))
@@ -138,7 +140,7 @@ static void limit(int resource, rlim_t value)
 
 static void *compute(void *arg)
 {
-    *(volatile int *)arg = 1;
+    *(volatile pid_t *)arg = gettid();
     for (;;)
         __asm__ volatile("");
     return NULL;
@@ -146,19 +148,19 @@ static void *compute(void *arg)
 
 static void *wait_long(void *arg)
 {
-    *(volatile int *)arg = 1;
+    *(volatile pid_t *)arg = gettid();
     for (;;)
         pause();
     return NULL;
 }
 
-static void start(void *(*run)(void *))
+static void start(void *(*run)(void *), bool waits)
 {
-    static volatile int begun;
+    static volatile pid_t begun;
     pthread_t thread;
     begun = 0;
     need(pthread_create(&thread, NULL, run, (void *)&begun) == 0);
-    while (!begun)
+    while (!begun || (waits && thread_state(begun) != 'S'))
         ;
 }
 
@@ -212,10 +214,9 @@ static void crash_in_borrowers(void)
 static void prepare(const char *how, const char *in)
 {
     if (strcmp(in, "threads") == 0) {
-        start(compute);
+        start(compute, false);
         for (int i = 0; i < 2; i++)
-            start(wait_long);
-        usleep(50000);
+            start(wait_long, true);
     } else if (strcmp(in, "child") == 0) {
         crash_in_child(how);
     } else if (strcmp(in, "borrowers") == 0) {
