@@ -106,7 +106,11 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         # What "privileged" shows to be forbidden is allowed at ring 0.
         guests(*(name for name in ALL if name != "privileged"))
         + of("test_guests", "breakpoints_and_signals")
-        + ["test_privileges.py", *of("test_aerokernel", "interface", "example")]
+        + [
+            "test_privileges.py",
+            "test_channel_open.py",
+            *of("test_aerokernel", "interface", "example"),
+        ]
         + of("test_gdb", "breakpoints", "registers", "steps", "threads[auto]", "signals")
         + of("test_gdb", "aerokernel_itself", "children", "stops_are_not_seen", "interrupt")
         + of("test_gdb", "detach_and_attach_again", "debugger_lost")

@@ -38,9 +38,11 @@ enum rule {
     NO_MASK,
     PATH_0, // the first argument is a path
     PATH_1,
+    OPEN,
     READ,
     WRITE,
     CLOSE,
+    DIRECTORY,
 };
 
 static const char *const conditions[] = {
@@ -59,9 +61,11 @@ static const char *const conditions[] = {
     [NO_MASK] = "if the timeout is 0 and there is no mask",
     [PATH_0] = "if the path is not below /proc/thread-self",
     [PATH_1] = "if the path is not below /proc/thread-self",
+    [OPEN] = "of a file or a directory, without making or emptying it",
     [READ] = "from a file on a local disk, or a pipe with something in it",
     [WRITE] = "to a file on a local disk, or up to 4096 bytes to a pipe with room",
-    [CLOSE] = "of a file on a local disk, or a pipe",
+    [CLOSE] = "of a file or a directory on a local disk, or a pipe",
+    [DIRECTORY] = "of a directory on a local disk",
 };
 
 static const uint8_t rules[MV_ROUTES] = {
@@ -112,6 +116,8 @@ static const uint8_t rules[MV_ROUTES] = {
     [__NR_faccessat] = PATH_1,
     [__NR_faccessat2] = PATH_1,
     [__NR_readlinkat] = PATH_1,
+    [__NR_openat] = OPEN,
+    [__NR_getdents64] = DIRECTORY,
     [__NR_read] = READ,
     [__NR_pread64] = READ,
     [__NR_write] = WRITE,
@@ -213,7 +219,7 @@ static enum kind find_kind(uint64_t fd)
         return KIND_UNKNOWN;
     if (S_ISFIFO(st.stx_mode))
         return KIND_PIPE;
-    if (S_ISREG(st.stx_mode))
+    if (S_ISREG(st.stx_mode) || S_ISDIR(st.stx_mode))
         return kind_of_file(fd);
     return S_ISCHR(st.stx_mode) && is_memory_device(&st) ? KIND_FILE : KIND_OTHER;
 }
@@ -292,6 +298,22 @@ static bool is_own_path(uint64_t path)
     return true;
 }
 
+// Opening a FIFO waits for its other end, opening a device for whatever its driver likes, and a
+// terminal may become that of the session. What takes its place after we have looked costs time,
+// not correctness: a poller that waits can be interrupted.
+static bool open_may(const struct ros_args *args)
+{
+    uint32_t flags = (uint32_t)args->a[2];
+    if (flags & (O_CREAT | O_TRUNC | __O_TMPFILE) || !is_own_path(args->a[1]))
+        return false;
+    struct statx st;
+    int64_t err = sys5(__NR_statx, args->a[0], args->a[1],
+                       flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0, STATX_TYPE, &st);
+    if (err)
+        return err == -ENOENT || err == -ENOTDIR; // and so it will be for open
+    return S_ISREG(st.stx_mode) || S_ISDIR(st.stx_mode);
+}
+
 static bool fcntl_may(uint64_t command)
 {
     switch ((uint32_t)command) {
@@ -362,6 +384,10 @@ static bool arguments_may(enum rule rule, const struct ros_args *args)
         return is_own_path(args->a[0]);
     case PATH_1:
         return is_own_path(args->a[1]);
+    case OPEN:
+        return open_may(args);
+    case DIRECTORY:
+        return args->a[2] <= TRANSFER_MAX && kind_of((uint32_t)args->a[0]) == KIND_FILE;
     case CLOSE:
         return kind_of((uint32_t)args->a[0]) == KIND_FILE ||
                kind_of((uint32_t)args->a[0]) == KIND_PIPE;
