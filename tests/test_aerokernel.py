@@ -43,6 +43,12 @@ def compile_all(guest: Callable[..., str]) -> dict[str, str]:
     }
 
 
+def compile_handler(guest: Callable[..., str], *flags: str) -> str:
+    """Compile the program whose handler of a fault is looked at, or crashes."""
+    flags += ("-O1", "-g", *library.cflags())
+    return guest("../guests_hostile/handler", *flags, libraries=library.libs())
+
+
 @pytest.fixture(scope="module")
 def program(guest: Callable[..., str]) -> Callable[[str], str]:
     """The path of a program that uses the interface."""

@@ -15,6 +15,7 @@ import pytest
 from conftest import HRT, MULTIVERSE, Outcome, multiverse, run
 from hypothesis import given
 from hypothesis import strategies as st
+from test_aerokernel import compile_handler
 
 from multiverse.cli.run import decode_value, encode_value
 from multiverse.crash.raw import RawError, parse
@@ -24,11 +25,12 @@ from multiverse.crash.text import full_text, short_text
 LINE = "multiverse: run: exception in the AeroKernel (13) at RIP 0x"
 ADVICE = ": the virtual machine cannot go on; run the program with --hvm=off"
 SHORT_MAX = 60  # lines
+FRAME_POINTERS = "-fno-omit-frame-pointer"
 
 
 @pytest.fixture(scope="session")
 def crasher(guest: Callable[..., str]) -> str:
-    return guest("../guests_hostile/crash", "-O1", "-g", "-fno-omit-frame-pointer")
+    return guest("../guests_hostile/crash", "-O1", "-g", FRAME_POINTERS)
 
 
 @pytest.fixture(scope="session")
@@ -100,6 +102,18 @@ def test_json(crash: Callable[..., Outcome], crasher: str, tmp_path: Path) -> No
     begins = [event["begin"] for event in report["events"]]
     assert begins == sorted(begins) and begins[-1] < report["tsc"]
     assert 2 < len(begins) <= 16
+
+
+def test_backtrace_from_a_handler_of_faults(
+    guest: Callable[..., str], hrt: Callable[..., Outcome]
+) -> None:
+    """It goes on at the instruction that faulted."""
+    program = compile_handler(guest, FRAME_POINTERS)
+    result = hrt([program, "crash"], config=f"{HRT},crash=raw")
+    assert result.status == 125
+    report = Report(parse(result.stderr.decode().splitlines()))
+    names = [step.place.symbol for step in report.backtrace if step.place]
+    assert names[2:6] == ["in_handler", "ak_upcall", "store", "main"], names
 
 
 def test_stack_scan(crash: Callable[..., Outcome], tmp_path: Path) -> None:

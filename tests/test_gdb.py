@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MULTIVERSE, RING, SLOWNESS, multiverse, stat_of
-from test_aerokernel import compile_all
+from test_aerokernel import compile_all, compile_handler
 
 from multiverse import aerokernel as library
 from multiverse.debug.packets import INTERRUPT, ConnectionLost, Packets
@@ -402,6 +402,34 @@ def test_aerokernel_itself(debug: Callable[..., Debugged], guest: Callable[..., 
     assert re.search(r"Breakpoint 2\.\d, .*ak_page_protect", output), output
     assert "exited normally" in output
     assert debugged.ends()[0] == 0
+
+
+@pytest.mark.parametrize("where", ["in_handler", "ak_on_fault"])
+def test_backtrace_beyond_the_fault(
+    where: str, debug: Callable[..., Debugged], guest: Callable[..., str]
+) -> None:
+    """From the AeroKernel, and from a handler that it calls, to the program, whose frames are
+    found by its registers."""
+    debugged = debug([compile_handler(guest)])
+    output = debugged.session(
+        f"add-symbol-file {library.symbols()}",
+        "handle SIGSEGV nostop noprint pass",
+        "break store",
+        "continue",
+        f"break {where}",
+        "continue",
+        "backtrace",
+        "up 2",
+        "finish",
+        "delete",
+        "continue",
+    )
+    frames = re.findall(r"^#(\d) .*?(\w+ \(|<signal handler called>)", output, re.M)
+    expected = [f"{where} (", "<signal handler called>", "store (", "main ("]
+    assert [frame for _, frame in frames[:4]] == expected, output
+    assert re.search(r"^main \(", output, re.M), output
+    assert "exited normally" in output
+    assert debugged.ends() == (0, "stored\n", "")
 
 
 def test_children(debug: Callable[..., Debugged], programs: dict[str, str]) -> None:

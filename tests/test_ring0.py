@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from conftest import MULTIVERSE
-from test_aerokernel import PARTS, compile_all
+from test_aerokernel import PARTS, compile_all, compile_handler
+from test_crash import FRAME_POINTERS
 from test_gdb import compile_debugged
 from test_guests import ALL
 from test_kernel import FAULTS
@@ -114,6 +115,8 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         + of("test_gdb", "breakpoints", "registers", "steps", "threads[auto]", "signals")
         + of("test_gdb", "aerokernel_itself", "children", "stops_are_not_seen", "interrupt")
         + of("test_gdb", "detach_and_attach_again", "debugger_lost")
+        + of("test_gdb", "backtrace_beyond_the_fault")
+        + of("test_crash", "backtrace_from_a_handler_of_faults")
         + of("test_accelerator", "c[basics]", "c[faults]", "life", "partition_of_cores")
         + of("test_channel_options", "partition_of_cores")
         + NATIVE,
@@ -167,6 +170,8 @@ def built(guest: Callable[..., str]) -> Path:
     except TestbedError as error:
         pytest.skip(str(error))
     compile_all(guest)
+    compile_handler(guest)
+    compile_handler(guest, FRAME_POINTERS)
     compile_debugged(guest)
     compile_overridden(guest)
     compile_profiled(guest)

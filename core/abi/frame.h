@@ -126,6 +126,11 @@
 #define AK_IMAGE_INITIAL_XSAVE 64
 #define AK_IMAGE_API 1024
 
+// Offsets into struct ak_upcall (page.c); its first words are those of mv_frame.
+#define AK_UPCALL_FN 160
+#define AK_UPCALL_ARG 168
+#define AK_UPCALL_FAULT 176
+
 // A system call that Linux does not have: the ROS side of the AeroKernel's interface. The first
 // argument says what is wanted.
 #define MV_NR_AEROKERNEL 0x4d564b

@@ -202,19 +202,30 @@ int ak_fault_unhandle(void *start)
 // On the stack of the program, below its red zone: everything to come back with.
 struct ak_upcall {
     struct mv_frame state; // first, for switch.S
-    struct ak_fault fault;
     ak_fault_fn *fn;
     void *arg;
+    struct ak_fault fault;
     char *image;  // of the extended state
     char *window; // of the virtual CPU: not every one that faults has attached itself
 };
+_Static_assert(offsetof(struct ak_upcall, fn) == AK_UPCALL_FN, "switch.S");
+_Static_assert(offsetof(struct ak_upcall, arg) == AK_UPCALL_ARG, "switch.S");
+_Static_assert(offsetof(struct ak_upcall, fault) == AK_UPCALL_FAULT, "switch.S");
 
-void ak_upcall_run(struct ak_upcall *call);
-void ak_upcall_run(struct ak_upcall *call)
+// What ak_upcall() in switch.S calls before the handler and behind it.
+void ak_upcall_begin(struct ak_upcall *call);
+void ak_upcall_end(struct ak_upcall *call, bool handled);
+
+void ak_upcall_begin(struct ak_upcall *call)
 {
     struct ak_xstate x = ak_platform_xstate(call->window);
     ak_xsave(call->image, &x);
-    if (!call->fn(&call->fault, call->arg))
+}
+
+void ak_upcall_end(struct ak_upcall *call, bool handled)
+{
+    struct ak_xstate x = ak_platform_xstate(call->window);
+    if (!handled)
         ((struct ak_local *)(call->window + AK_CPU_OFFSET))->pass = call->fault.address;
     ak_xrstor(call->image, &x);
 }

@@ -38,10 +38,47 @@ ak_thread_begin:
 
 // A fault handler's call: RDI is the struct ak_upcall on the program's stack, RSP below it. From
 // here on this is the program's own doing, which a signal may interrupt anywhere.
+//
+// A backtrace goes on from the handler to the instruction that faulted: by frame pointers through
+// the two words that are pushed, by the unwinding information through the struct, to which RBX
+// points; `at` is the register's place in it.
+    .macro SAVED register, at           // DW_CFA_expression: DW_OP_breg3 (RBX)
+    .cfi_escape 0x10, \register, 3, 0x73, (\at & 0x7f) | 0x80, \at >> 7
+    .endm
+    .cfi_sections .debug_frame
     .globl ak_upcall
+    .type ak_upcall, @function
 ak_upcall:
+    .cfi_startproc
+    .cfi_signal_frame                   // the caller's address is not behind a call
+    .cfi_escape 0x0f, 4, 0x73, (MV_FRAME_RSP & 0x7f) | 0x80, MV_FRAME_RSP >> 7, 0x06 // DW_OP_deref
+    SAVED 0, MV_FRAME_RAX
+    SAVED 1, MV_FRAME_RDX
+    SAVED 2, MV_FRAME_RCX
+    SAVED 3, MV_FRAME_RBX
+    SAVED 4, MV_FRAME_RSI
+    SAVED 5, MV_FRAME_RDI
+    SAVED 6, MV_FRAME_RBP
+    SAVED 8, MV_FRAME_R8
+    SAVED 9, MV_FRAME_R9
+    SAVED 10, MV_FRAME_R10
+    SAVED 11, MV_FRAME_R11
+    SAVED 12, MV_FRAME_R12
+    SAVED 13, MV_FRAME_R13
+    SAVED 14, MV_FRAME_R14
+    SAVED 15, MV_FRAME_R15
+    SAVED 16, MV_FRAME_RIP
     mov %rdi, %rbx
-    call ak_upcall_run
+    push MV_FRAME_RIP(%rbx)
+    push MV_FRAME_RBP(%rbx)
+    mov %rsp, %rbp
+    call ak_upcall_begin
+    lea AK_UPCALL_FAULT(%rbx), %rdi
+    mov AK_UPCALL_ARG(%rbx), %rsi
+    call *AK_UPCALL_FN(%rbx)
+    mov %rbx, %rdi
+    movzbl %al, %esi
+    call ak_upcall_end
     mov %rbx, %rsp
     // The flags and the address to go on at lie right below the program's red zone.
     mov MV_FRAME_RSP(%rsp), %rax
@@ -54,7 +91,6 @@ ak_upcall:
     mov MV_FRAME_R13(%rsp), %r13
     mov MV_FRAME_R12(%rsp), %r12
     mov MV_FRAME_RBP(%rsp), %rbp
-    mov MV_FRAME_RBX(%rsp), %rbx
     mov MV_FRAME_R11(%rsp), %r11
     mov MV_FRAME_R10(%rsp), %r10
     mov MV_FRAME_R9(%rsp), %r9
@@ -64,9 +100,12 @@ ak_upcall:
     mov MV_FRAME_RDX(%rsp), %rdx
     mov MV_FRAME_RSI(%rsp), %rsi
     mov MV_FRAME_RDI(%rsp), %rdi
+    .cfi_endproc
+    mov MV_FRAME_RBX(%rsp), %rbx
     mov MV_FRAME_RSP(%rsp), %rsp
     lea -144(%rsp), %rsp
     popfq
     ret $128
+    .size ak_upcall, . - ak_upcall
 
     .section .note.GNU-stack, "", @progbits

@@ -91,13 +91,16 @@ def backtrace(raw: Raw, symbols: Symbolizer) -> list[Step]:
     top = _caller_on_top(raw, symbols)
     if top is not None:
         steps.append(Step(top, "call", symbols.place(top, is_return=True)))
+    fault = False  # the next one is not behind a call, but of an instruction that faulted
     for how, address in raw.trace:
         if how != "fp":
             continue
-        if not symbols.is_code(address):
+        in_kernel = symbols.begins_handler(address)
+        if not in_kernel and not symbols.is_code(address):
             break
         if address != top:
-            steps.append(Step(address, how, symbols.place(address, is_return=True)))
+            steps.append(Step(address, how, symbols.place(address, is_return=not fault)))
+        fault = in_kernel
     return steps
 
 

@@ -29,6 +29,7 @@ WINDOW_PAGES = (
     "entry page", "frame, trap and slots", "doorbell", "GDT and TSS", "IST stacks", "stack",
 )  # fmt: skip
 IMAGE = "aerokernel.elf"  # beside the core
+HANDLERS_CALLER = "ak_upcall"  # its frame pointer's frame has the address of the fault
 DEBUG_FILES = Path("/usr/lib/debug/.build-id")
 
 # What reading a file may raise whose content is anyone's.
@@ -161,6 +162,11 @@ class Symbolizer:
         """True if the program may execute what lies there."""
         mapping = self.mapping(address)
         return mapping is not None and mapping.executable and not self._in_region(address)
+
+    def begins_handler(self, address: int) -> bool:
+        """True if the AeroKernel calls handlers of faults there (core/aerokernel/switch.S)."""
+        place = self._aerokernel(address)
+        return place is not None and place.symbol == HANDLERS_CALLER
 
     def follows_call(self, address: int) -> bool | None:
         """True if a call ends right before the address; None if that cannot be known."""
