@@ -229,7 +229,11 @@ def cpu_seconds(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def test_interrupt(debug: Callable[..., Debugged], programs: dict[str, str]) -> None:
+@pytest.mark.parametrize(("thread", "name"), [(2, "compute"), (3, "reader")])
+def test_interrupt(
+    thread: int, name: str, debug: Callable[..., Debugged], programs: dict[str, str]
+) -> None:
+    """Of a thread that computes, and of one that waits in a system call."""
     debugged = debug([programs["threads"]])
     session = debugged.start(
         "break all_there",
@@ -237,9 +241,9 @@ def test_interrupt(debug: Callable[..., Debugged], programs: dict[str, str]) -> 
         "delete",
         "set var go_on = 1",
         "set scheduler-locking on",
-        "thread find compute",
-        "thread 2",
-        "echo computing\\n",
+        f"thread find {name}",
+        f"thread {thread}",
+        "echo going on\\n",
         "continue",
         "set scheduler-locking off",
         "info threads",
@@ -248,14 +252,15 @@ def test_interrupt(debug: Callable[..., Debugged], programs: dict[str, str]) -> 
     )
     assert session.stdout
     seen = ""
-    while "computing" not in seen:
+    while "going on" not in seen:
         line = session.stdout.readline()
         assert line, seen
         seen += line
     before = computed = cpu_seconds(debugged.process.pid)
-    while computed < before + 0.2:  # only the thread that computes runs, for ever
+    while name == "compute" and computed < before + 0.2:  # only that thread runs, for ever
         time.sleep(0.02)
         computed = cpu_seconds(debugged.process.pid)
+    time.sleep(0.5)
     session.send_signal(signal.SIGINT)
     seen += session.communicate(timeout=TIMEOUT)[0]
     assert "received signal SIGINT" in seen, seen
@@ -450,18 +455,25 @@ def test_detach_and_attach_again(debug: Callable[..., Debugged], programs: dict[
     assert debugged.ends()[0] == -signal.SIGKILL
 
 
+@pytest.mark.parametrize(
+    "doing",
+    ["time.sleep(1000)", "[gdb.execute('stepi') for _ in repeat(0)]"],
+    ids=["nothing", "steps"],
+)
 @pytest.mark.parametrize("victim", ["gdb", "debugger"])
 def test_debugger_lost(
-    victim: str, debug: Callable[..., Debugged], programs: dict[str, str]
+    victim: str, doing: str, debug: Callable[..., Debugged], programs: dict[str, str]
 ) -> None:
-    """The program goes on, without breakpoints."""
+    """The program goes on, without breakpoints, from wherever a step has got to."""
     debugged = debug([programs["basics"]])
     session = debugged.start(
-        "break leaf", "continue", "echo stopped\\n", "python import time; time.sleep(1000)"
+        *("break leaf", "continue", "python import time; from itertools import repeat"),
+        *("echo stopped\\n", f"python {doing}"),
     )
     assert session.stdout
     while "stopped" not in session.stdout.readline():
         pass
+    time.sleep(0.5)  # a step is under way, if it steps
     pid = session.pid if victim == "gdb" else debugger_of(debugged.process.pid)
     os.kill(pid, signal.SIGKILL)
     status, output, errors = debugged.ends()
