@@ -19,9 +19,35 @@ HARM = {
     "page tables that lead nowhere": "page tables where no memory is",
     "an exception that was none": "unknown exception",
     "a jump between two vectors": "unknown exception",
+    "no page of a user's can be executed": "no page can be executed: CR4.SMEP",
+    "no page may forbid execution": "triple fault",
+    "no SYSCALL": "SYSCALL is switched off: EFER",
 }
-CRASHES = len(HARM) * 2 + 2  # tests of ends
+# What ends as the instruction ends natively, or changes nothing that shows: the signal, or the
+# privilege level.
+FAULTS = {
+    "IRET to zeros": signal.SIGSEGV,
+    "IRET without CS": signal.SIGSEGV,
+    "IRET to no address": signal.SIGSEGV,
+    "IRET to an absent CS": signal.SIGSEGV,
+    "IRET of a nested task": signal.SIGSEGV,
+    "IRET to CPL 3 without SS": signal.SIGSEGV,
+    "IRET to compatibility mode": signal.SIGILL,
+    "CR0.PG off": signal.SIGSEGV,
+    "CR4.PAE off": signal.SIGSEGV,
+    "CR4.LA57 on": signal.SIGSEGV,
+    "a watchpoint": signal.SIGTRAP,
+}
+HARMLESS = {
+    "IRET without SS": 0,
+    "IRET to virtual 8086 mode": 0,
+    "IRET to CPL 3": 3,
+    "CR0.WP off": 0,
+    "CR0.TS on": 0,
+    "CR0.EM on": 0,
+}
 PRIVILEGES, HARMFUL = "../guests_ring0/privileges", "../guests_ring0/harm"
+ODD = "../guests_ring0/odd"
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +69,24 @@ def test_privileges(guest: Callable[..., str], hrt: Callable[..., Outcome]) -> N
         "well after halting: yes",
         "well after ports: yes",
     ]
+    assert (result.status, result.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_what_faults_natively_ends_the_program(
+    what: str, guest: Callable[..., str], hrt: Callable[..., Outcome]
+) -> None:
+    result = hrt([guest(ODD), what])
+    assert (result.status, result.stdout, result.stderr) == (-FAULTS[what], b"", b"")
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_what_is_harmless_changes_nothing(
+    what: str, guest: Callable[..., str], hrt: Callable[..., Outcome]
+) -> None:
+    """At CPL 3, too, which a program finds by IRET with the selectors that it has natively."""
+    result = hrt([guest(ODD), what])
+    assert result.stdout.decode() == f"CPL {HARMLESS[what]}, 0.5, child 7\n"
     assert (result.status, result.stderr) == (0, b"")
 
 

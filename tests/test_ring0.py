@@ -18,7 +18,7 @@ from test_kernel import FAULTS
 from test_kernel import PROGRAMS as NATIVE_PROGRAMS
 from test_kernel import build as build_native
 from test_override_run import compile_overridden
-from test_privileges import HARMFUL, PRIVILEGES
+from test_privileges import HARMFUL, ODD, PRIVILEGES
 from test_profile import compile_profiled
 
 from multiverse.testbed.boot import TestbedError, find_tools
@@ -177,7 +177,7 @@ def built(guest: Callable[..., str]) -> Path:
     compile_profiled(guest)
     for name in ("brk", "vdso_time"):
         guest(name, "-static")
-    names = [*ALL, "rights_ids", "rights_files", PRIVILEGES, HARMFUL]
+    names = [*ALL, "rights_ids", "rights_files", PRIVILEGES, HARMFUL, ODD]
     directory = [Path(guest(name)) for name in names][0].parent
     for name in NATIVE_PROGRAMS:
         build_native(directory, name)

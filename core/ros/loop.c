@@ -16,7 +16,7 @@
 #include "ros/profile.h"
 #include "ros/trace.h"
 
-enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_UD = 6, VECTOR_PF = 14 };
+enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_UD = 6, VECTOR_GP = 13, VECTOR_PF = 14 };
 
 static void frame_from_regs(struct mv_frame *f, const struct kvm_regs *r)
 {
@@ -37,7 +37,7 @@ static void regs_from_frame(struct kvm_regs *r, const struct mv_frame *f)
 }
 
 // What a program may have in its flags; the rest is AK_FLAGS_FIXED.
-#define FLAGS_PROGRAM 0x250fd5ULL // ID AC RF NT OF DF TF SF ZF AF PF CF
+#define FLAGS_PROGRAM 0x254dd5ULL // ID AC RF NT OF DF TF SF ZF AF PF CF
 #define FLAG_TF 0x100ULL
 
 // Where the virtual CPU stands, as far as its state is concerned (aerokernel/entry.S).
@@ -422,6 +422,14 @@ static bool debugged(struct ros_group *group, unsigned vector, const struct kvm_
     return true;
 }
 
+// A program at ring 0 can get to CPL 3 by IRET, as it can natively, where its next request by a
+// rewritten site may not ring the doorbell. The frame is complete then.
+static bool is_request(const struct ros_group *group, const struct ak_exception *e)
+{
+    return !ros.ring && e->vector == VECTOR_GP && (e->cs & 3) &&
+           e->rip == group->window + (uint64_t)(ak_port - ak_entry_page);
+}
+
 // Returns true if the program's state is in the frame now.
 static bool exception(struct ros_group *group)
 {
@@ -445,6 +453,11 @@ static bool exception(struct ros_group *group)
     // A program that steps through itself sees a rewritten site as the one instruction it was.
     if (e.vector == VECTOR_DB && e.rflags & FLAG_TF && step_over(group, &state.regs))
         return true;
+    if (is_request(group, &e)) {
+        request(group);
+        group->resume = ROS_LOAD; // at CPL 0
+        return true;
+    }
     enum place place = place_of(group, e.rip);
     if (place == IN_TRAP) {
         event_handed_over(group, false);
@@ -458,6 +471,8 @@ static bool exception(struct ros_group *group)
         replicate(group);
         return true;
     }
+    if (e.vector == VECTOR_UD)
+        ros_control_check_syscall(group, e.rip);
     if (e.vector != VECTOR_DB) {
         replicate(group);
         return true;
@@ -470,23 +485,12 @@ static bool exception(struct ros_group *group)
     return true;
 }
 
-// End here if the page tables that the virtual CPU has, which may be the program's, lead nowhere.
-static void check_tables(struct ros_group *group, const struct hvm_state *state)
-{
-    if (ros.ring) // it cannot load CR3, nor write to tables
-        return;
-    const uint64_t used[] = {state->regs.rip, AK_IDT_PAGE, group->window + AK_IST_OFFSET};
-    for (unsigned i = 0; i < ARRAY_SIZE(used); i++)
-        if (!ros_space_has_tables(state->cr3, used[i]))
-            ros_substrate_failed(group, "page tables where no memory is", state->cr3);
-}
-
 static void fault(struct ros_group *group)
 {
     uint64_t begin = rdtsc();
     struct hvm_state state;
     ros_read_state(group, &state, NULL);
-    check_tables(group, &state);
+    ros_control_check(group, &state);
     enum place place = place_of(group, state.regs.rip);
     if (place == IN_TRAP) {
         event_handed_over(group, true);
@@ -507,7 +511,7 @@ static bool interrupted(struct ros_group *group)
     uint64_t begin = rdtsc();
     hvm_unkick(&group->vcpu);
     ros_read_state(group, &state, NULL);
-    check_tables(group, &state);
+    ros_control_check(group, &state);
     enum place place = place_of(group, state.regs.rip);
     // An exception comes first, and then to us.
     if (place == IN_VECTOR || ros_override_holds(group)) {

@@ -334,13 +334,14 @@ void report_stack(const struct ros_group *group, const struct hvm_details *detai
     uint64_t offset = r.rip - group->window;
     bool in_window = offset < AK_WINDOW_STRIDE, in_image = ros_space_is_kernel(r.rip);
     bool answering = in_image || (in_window && offset >= (uint64_t)(ak_trap_entry - ak_entry_page));
+    bool on_ist = r.rsp - (group->window + AK_IST_OFFSET) < PAGE_SIZE; // amid the way of a fault
     uint32_t active = READ_ONCE(group->trap->word.active);
     if (usable && answering && (active == MV_TRAP_FAULT || active == MV_TRAP_CALL)) {
         const struct mv_frame *t = &group->trap->state;
         r = (struct kvm_regs){.rip = t->rip, .rsp = t->rsp, .rbp = t->rbp};
         put_step("trap", r.rip);
-    } else if (!usable || in_window || in_image) {
-        // The entry's code keeps RBP; what else the program had is in the frame.
+    } else if (!usable || in_window || in_image || on_ist) {
+        // The AeroKernel's entries keep RBP; what else the program had is in the frame.
         put_step("frame", f->rip);
         r = (struct kvm_regs){.rip = f->rip, .rsp = f->rsp, .rbp = usable ? r.rbp : f->rbp};
     }

@@ -398,6 +398,13 @@ uint64_t ros_gs_base(const struct ros_group *group, uint64_t program);
 // partner and back. Returns 0 or -EIO.
 int ros_measure_exit(struct ros_group *group, uint64_t *cycles);
 
+// control.c ---------------------------------------------------------------------------------
+
+// End here if the program has left the virtual CPU nothing to execute. state: as it was found.
+void ros_control_check(struct ros_group *group, const struct hvm_state *state);
+// The same for an invalid opcode at `rip` that is a SYSCALL: Linux would execute it, unseen.
+void ros_control_check_syscall(struct ros_group *group, uint64_t rip);
+
 // syscall.c and its tables -------------------------------------------------------------------
 
 enum { SYSCALL_BYTES = 2 }; // of the instruction
