@@ -60,6 +60,28 @@ def test_partition_of_cores(hrt: Callable[..., Outcome], tmp_path: Path) -> None
     assert stats["sync"]["getppid"] > 0
 
 
+MASKS_AND_THREADS = """
+import signal, threading
+for _ in range(1000): signal.pthread_sigmask(signal.SIG_BLOCK, [])
+for _ in range(50):
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+"""
+
+
+def test_what_changes_nothing_is_not_asked(hrt: Callable[..., Outcome], tmp_path: Path) -> None:
+    file = tmp_path / "stats.json"
+    done = multiverse(
+        "run", "--require-hrt", f"--stats={file}", "--", sys.executable, "-c", MASKS_AND_THREADS
+    )
+    assert done.returncode == 0, done.stderr
+    asked = json.loads(file.read_text())["syscalls"]
+    assert asked["clone3"] >= 50
+    assert asked["set_robust_list"] < 5
+    assert asked["rt_sigprocmask"] < 500
+
+
 @pytest.mark.parametrize("option", ["--ros-cpus", "--hrt-cpus"])
 def test_cpus_that_are_not_there(option: str, hrt: Callable[..., Outcome]) -> None:
     absent = max(os.sched_getaffinity(0)) + 900

@@ -35,6 +35,7 @@
 // Bits of mv_control.route.
 #define MV_ROUTE_POLLER 1 // a poller may be able to answer
 #define MV_ROUTE_LOCAL 2  // the AeroKernel may be able to answer, and comes first
+#define MV_ROUTE_MODULE 4 // with MV_ROUTE_LOCAL: it is an override module that answers
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>

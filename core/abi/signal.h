@@ -50,6 +50,7 @@ struct mv_signals {
     ros_sigset mask;     // the program's, but for ROS_SYNC_SIGNALS
     uint64_t xfeatures;  // of the extended state in signal frames: XCR0; 0: FXSAVE only
     uint64_t xsave_size; // its bytes
+    uint64_t robust;     // head of the robust list that Linux has of the thread; 0: not known
 };
 
 #endif

@@ -142,6 +142,11 @@ unsigned ak_on_call(char *window)
     bool waits = READ_ONCE(trap->attention) || trap->state.rflags & FLAG_TF;
     if (nr == __NR_rt_sigreturn)
         return !waits && ak_sigreturn(window) ? AK_ANSWER_FRAME : AK_ANSWER_ROS;
+    if (!(control()->route[nr] & MV_ROUTE_MODULE)) {
+        bool done = !waits && (nr == __NR_rt_sigprocmask ? ak_sigprocmask(window)
+                                                         : ak_set_robust_list(window));
+        return done ? AK_ANSWER_FRAME : AK_ANSWER_FORWARD;
+    }
     // A module is asked in any case: it has to know of every call.
     return answer(window, trap, ((ak_override_call *const *)AK_OVERRIDES_PAGE)[nr]);
 }

@@ -46,6 +46,8 @@ void ros_channel_init(const struct ros_channel_config *config, struct mv_control
     control->machine.tsc_hz = tsc_hz;
     control->machine.ns_per_tick = (1000000000ULL << 32) / tsc_hz;
     control->route[__NR_rt_sigreturn] = MV_ROUTE_LOCAL;
+    control->route[__NR_rt_sigprocmask] = MV_ROUTE_LOCAL;
+    control->route[__NR_set_robust_list] = MV_ROUTE_LOCAL;
     if (config->mode == ROS_CHANNEL_ASYNC)
         return;
     for (uint64_t nr = 0; nr < MV_ROUTES; nr++)

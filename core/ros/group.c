@@ -206,6 +206,7 @@ void ros_group_begin_native(struct ros_group *group, struct ros_sighand *sighand
     ros_signal_set_mask(group, ros_signal_mask(group));
     ros_signal_publish(group);
     ros_override_identify(group);
+    ros_robust_begin(group, 0);
 }
 
 void ros_group_release(struct ros_group *group)

@@ -163,7 +163,7 @@ int ros_override_load(void)
     for (unsigned i = 0; i < blob->calls; i++) {
         ros_space_wrappers()[call[i].nr] = call[i].wrapper;
         uint8_t *route = &ros_space_control()->route[call[i].nr];
-        *route = MV_ROUTE_LOCAL | (call[i].exits ? 0 : *route);
+        *route = MV_ROUTE_LOCAL | MV_ROUTE_MODULE | (call[i].exits ? 0 : *route);
     }
     return 0;
 }

@@ -56,6 +56,7 @@ static void child_main(void *arg)
     ros_signal_set_mask(group, group->signal_mask);
     ros_signal_publish(group);
     ros_override_identify(group);
+    ros_robust_begin(group, group->clone_flags);
     ros_loop(group);
 }
 
@@ -120,6 +121,7 @@ static int64_t clone_shared(struct ros_group *group, struct request *r)
     child->debug_pending = 0;
     child->has_temporary_mask = false;
     child->replicating = false;
+    child->clone_flags = r->flags;
     child->pending_sync = 0;
     child->trap->word = (struct mv_trap_word){0};
     child->trap->held = 0;
@@ -181,6 +183,7 @@ static void make_vm(struct ros_group *group)
 static void forked_child(struct ros_group *group)
 {
     ros_signal_thread_init(group);
+    ros_robust_begin(group, 0);
     ros_override_identify(group);
     ros_debug_forget(group);
     ros_groups_after_fork(group);

@@ -101,6 +101,7 @@ struct ros_group {
     ros_sigset signal_mask;    // if signal_pending: the mask to go back to
     ros_sigset temporary_mask; // mask of a sigsuspend and its kin, if has_temporary_mask
     bool has_temporary_mask;
+    uint64_t clone_flags;    // by which its thread was made
     bool private_files;      // descriptor table not shared with the other groups
     ros_sigset pending_sync; // sent by somebody while blocked
     siginfo_t sync_info[ROS_SYNC_COUNT];
@@ -448,7 +449,8 @@ ros_handler ros_sys_mmap, ros_sys_munmap, ros_sys_mprotect, ros_sys_mremap, ros_
     ros_sys_exit_group, ros_sys_arch_prctl, ros_sys_prctl, ros_sys_seccomp, ros_sys_close,
     ros_sys_close_range, ros_sys_dup2, ros_sys_path, ros_sys_path_at, ros_sys_readlink,
     ros_sys_readlinkat, ros_sys_absent, ros_sys_rseq, ros_sys_waits_unseen, ros_sys_forbidden,
-    ros_sys_aerokernel, ros_sys_unshare, ros_sys_setns, ros_sys_sigpending, ros_sys_userfaultfd;
+    ros_sys_aerokernel, ros_sys_unshare, ros_sys_setns, ros_sys_sigpending, ros_sys_userfaultfd,
+    ros_sys_set_robust_list;
 
 // Have Linux protect a range that the program has claimed (ak_page_release()), and unclaim it.
 // Returns what mprotect gives.
@@ -488,6 +490,13 @@ ros_sigset ros_blocked_sync(const struct ros_group *group);
 void ros_set_blocked_sync(struct ros_group *group, ros_sigset mask);
 // Tell the HRT of the alternate stack and SIGSEGV's action.
 void ros_signal_publish(struct ros_group *group);
+
+// robust.c -----------------------------------------------------------------------------------
+
+// By the partner of a thread that clone has made with these flags, before it begins: give Linux the
+// robust list that the thread will most likely ask for. 0 for what is not a new thread, and has no
+// list that is known.
+void ros_robust_begin(struct ros_group *group, uint64_t clone_flags);
 
 // sigframe.c: signal frames ------------------------------------------------------------------
 

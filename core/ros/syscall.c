@@ -54,6 +54,7 @@ static ros_handler *const handlers[] = {
     [__NR_setns] = ros_sys_setns,
     // State of the Linux thread that an HRT thread does not have.
     [__NR_rseq] = ros_sys_rseq,
+    [__NR_set_robust_list] = ros_sys_set_robust_list,
     [__NR_modify_ldt] = ros_sys_absent,
     // Other ways to wait for a futex than futex(2).
     [__NR_io_uring_setup] = ros_sys_waits_unseen,

@@ -1,4 +1,4 @@
-// SIGSEGV without leaving the HRT: a fault that Linux is known to answer with the signal enters the
+// Signals without leaving the HRT: a fault that Linux is known to answer with the signal enters the
 // program's handler, and the handler's return is answered, by the AeroKernel. Garbage collectors
 // take such faults by the million. Whatever is out of the ordinary is left to the ROS.
 
@@ -143,6 +143,63 @@ bool ak_sigreturn(char *window)
     memcpy(ak_frame(window), &state, MV_FRAME_STATE_BYTES);
     trap->next = (struct mv_trap_word){.active = MV_TRAP_NONE,
                                        .blocked_sync = (uint32_t)(mask & ROS_SYNC_SIGNALS)};
+    return true;
+}
+
+// Go on behind the call that is being answered, with result 0.
+static void succeed(char *window, uint32_t blocked_sync)
+{
+    struct mv_trap *trap = ak_trap(window);
+    struct mv_frame *frame = ak_frame(window);
+    memcpy(frame, &trap->state, MV_FRAME_STATE_BYTES);
+    frame->rax = 0;
+    trap->next = (struct mv_trap_word){.active = MV_TRAP_NONE, .blocked_sync = blocked_sync};
+}
+
+bool ak_sigprocmask(char *window)
+{
+    const struct mv_signals *signals = signals_of(window);
+    const struct mv_trap *trap = ak_trap(window);
+    const struct mv_frame *state = &trap->state;
+    uint64_t set = state->rsi, old = state->rdx;
+    if (state->r10 != sizeof(ros_sigset) || (set && !range_is_lower_half(set, sizeof(set))) ||
+        (old && !range_is_lower_half(old, sizeof(old))) || READ_ONCE(signals->pending_sync))
+        return false;
+    ros_sigset native = signals->mask;
+    ros_sigset before = native | (trap->word.blocked_sync & ROS_SYNC_SIGNALS), after = before;
+    ros_sigset given = set ? READ_ONCE(*(const ros_sigset *)set) : 0;
+    if (set) {
+        switch ((int)state->rdi) {
+        case SIG_BLOCK:
+            after |= given;
+            break;
+        case SIG_UNBLOCK:
+            after &= ~given;
+            break;
+        case SIG_SETMASK:
+            after = given;
+            break;
+        default:
+            return false;
+        }
+    }
+    after &= ~NEVER_BLOCKED;
+    if ((after & ~ROS_SYNC_SIGNALS) != native)
+        return false;
+    if (old)
+        WRITE_ONCE(*(ros_sigset *)old, before);
+    succeed(window, (uint32_t)(after & ROS_SYNC_SIGNALS));
+    return true;
+}
+
+bool ak_set_robust_list(char *window)
+{
+    enum { HEAD_BYTES = 24 }; // struct robust_list_head
+    const struct mv_trap *trap = ak_trap(window);
+    uint64_t known = signals_of(window)->robust;
+    if (!known || trap->state.rdi != known || trap->state.rsi != HEAD_BYTES)
+        return false;
+    succeed(window, trap->word.blocked_sync);
     return true;
 }
 

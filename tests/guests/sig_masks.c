@@ -1,11 +1,14 @@
 // Proves masks, pending sets and the ways to wait for a signal: sigpending, sigsuspend, sigwait,
-// sigtimedwait, signalfd, ppoll and pselect with masks; per thread and per process.
+// sigtimedwait, signalfd, ppoll and pselect with masks; per thread and per process; calls that
+// change nothing, and wrong ones.
 #include "guest.h"
 
 #include <poll.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 
 static volatile sig_atomic_t hits;
 
@@ -47,8 +50,61 @@ static void *other_thread(void *arg)
     return arg;
 }
 
+static long mask_call(int how, const void *new, void *old, size_t size)
+{
+    return syscall(SYS_rt_sigprocmask, how, new, old, size);
+}
+
+// A mask for Linux, that of the C library having room for more signals.
+static uint64_t mask_now(void)
+{
+    uint64_t mask = 0;
+    NEED(mask_call(SIG_BLOCK, NULL, &mask, sizeof(mask)) == 0);
+    return mask;
+}
+
+static void no_change(void)
+{
+    enum { TIMES = 40 }; // enough for the site to be rewritten, where that is done
+    const uint64_t usr = 1UL << (SIGUSR1 - 1) | 1UL << (SIGUSR2 - 1), segv = 1UL << (SIGSEGV - 1),
+                   kill = 1UL << (SIGKILL - 1) | 1UL << (SIGSTOP - 1), all = ~0UL;
+    uint64_t before = mask_now(), both = usr;
+    NEED(mask_call(SIG_SETMASK, &usr, NULL, sizeof(usr)) == 0);
+    bool right = true;
+    for (int i = 0; i < TIMES; i++)
+        right = right && mask_now() == usr && !mask_call(SIG_BLOCK, &usr, NULL, 8) &&
+                !mask_call(SIG_BLOCK, &kill, NULL, 8) && !mask_call(SIG_SETMASK, &usr, NULL, 8);
+    say("blocked as before", "%s", yes(right && mask_now() == usr));
+    NEED(mask_call(SIG_BLOCK, &segv, NULL, 8) == 0);
+    say("SEGV is added", "%s", yes(mask_now() == (usr | segv)));
+    NEED(mask_call(SIG_SETMASK, &usr, &both, 8) == 0);
+    say("and taken away", "%s %s", yes(mask_now() == usr), yes(both == (usr | segv)));
+    NEED(mask_call(SIG_SETMASK, &both, &both, 8) == 0);
+    say("old mask over the new one", "%s %s", yes(mask_now() == (usr | segv)), yes(both == usr));
+    NEED(mask_call(SIG_UNBLOCK, &all, &both, 8) == 0);
+    say("all open", "%s %s", yes(mask_now() == 0), yes(both == (usr | segv)));
+
+    char *page = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    NEED(page != MAP_FAILED);
+    say("size 4", "%s", outcome(mask_call(SIG_BLOCK, NULL, NULL, 4)));
+    say("size 16", "%s", outcome(mask_call(SIG_BLOCK, NULL, &both, 16)));
+    say("no such change", "%s", outcome(mask_call(7, page, NULL, 8)));
+    say("nor any asked for", "%s", outcome(mask_call(7, NULL, &both, 8)));
+    say("old mask to what is read-only", "%s", outcome(mask_call(SIG_BLOCK, page, page, 8)));
+    say("to nowhere", "%s", outcome(mask_call(SIG_BLOCK, NULL, (void *)8, 8)));
+    say("to the kernel", "%s", outcome(mask_call(SIG_BLOCK, NULL, (void *)(1UL << 63), 8)));
+    say("new mask from nowhere", "%s", outcome(mask_call(SIG_BLOCK, (void *)8, NULL, 8)));
+    say("from the kernel", "%s", outcome(mask_call(SIG_BLOCK, (void *)-8UL, NULL, 8)));
+    NEED(mprotect(page, PAGE, PROT_NONE) == 0);
+    say("from what is closed", "%s", outcome(mask_call(SIG_BLOCK, page, NULL, 8)));
+    say("still all open", "%s", yes(mask_now() == 0));
+    NEED(munmap(page, PAGE) == 0);
+    NEED(mask_call(SIG_SETMASK, &before, NULL, 8) == 0);
+}
+
 int main(void)
 {
+    no_change();
     handle(SIGUSR1, handler, 0);
     handle(SIGUSR2, handler, 0);
     handle(SIGSEGV, handler, 0);
