@@ -17,6 +17,7 @@ struct mv_machine {
     uint64_t exit_cycles;  // TSC cycles that leaving the HRT and coming back takes
     uint32_t cores;        // CPUs that the program may run on, as it was at the start
     uint32_t unseen_waits; // not 0: Linux may have waiters on futexes that modules do not know of
+    uint32_t defers_masks; // not 0: the HRT may keep to itself what a thread blocks, for a while
 };
 
 #endif

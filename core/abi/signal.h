@@ -21,6 +21,7 @@ enum { ROS_SIGNALS = 64 };
 #define ROS_SYNC_SIGNALS                                                                           \
     (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGFPE) | SIGBIT(SIGILL) | SIGBIT(SIGTRAP))
 enum { ROS_SYNC_COUNT = 5 };
+#define NEVER_BLOCKED (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
 
 #define SA_RESTORER_FLAG 0x04000000ULL // SA_RESTORER, which the headers keep from programs
 
@@ -41,16 +42,19 @@ struct ros_signal {
 };
 
 // The signal state of one group in its window (AK_SIGNALS_OFFSET), written by the ROS, which does
-// not read it back. What the program blocks of ROS_SYNC_SIGNALS is in mv_trap.
+// not read it back but for a mask that is deferred. What the program blocks of ROS_SYNC_SIGNALS is
+// in mv_trap.
 struct mv_signals {
     uint32_t version;      // odd while the ROS changes `segv`
     uint32_t pending_sync; // not 0: blocked signals wait, so unblocking is the ROS's affair
     struct ros_sigaction segv;
     stack_t altstack;
-    ros_sigset mask;     // the program's, but for ROS_SYNC_SIGNALS
+    ros_sigset mask;     // the partner's: the program's (see `deferred`), but for ROS_SYNC_SIGNALS
     uint64_t xfeatures;  // of the extended state in signal frames: XCR0; 0: FXSAVE only
     uint64_t xsave_size; // its bytes
-    uint64_t robust;     // head of the robust list that Linux has of the thread; 0: not known
+    ros_sigset deferred_mask; // if `deferred`: the program's mask, which only the HRT knows
+    uint32_t deferred;        // written by the HRT, too; the partner's mask is `mask`
+    uint64_t robust;          // head of the robust list that Linux has of the thread; 0: not known
 };
 
 #endif

@@ -184,6 +184,35 @@ bool ak_unseen_waits(void)
     return READ_ONCE(control()->machine.unseen_waits);
 }
 
+int64_t ak_signal_mask(int how, const uint64_t *set, uint64_t *old, size_t size)
+{
+    char *window = own_window();
+    if (!window || size != sizeof(ros_sigset) || !READ_ONCE(control()->machine.defers_masks))
+        return AK_FALLBACK;
+    struct mv_signals *signals = (struct mv_signals *)(window + AK_SIGNALS_OFFSET);
+    struct mv_trap *trap = ak_trap(window);
+    if (READ_ONCE(signals->pending_sync))
+        return AK_FALLBACK;
+    ros_sigset partner = signals->mask, sync = trap->word.blocked_sync & ROS_SYNC_SIGNALS;
+    ros_sigset before = signals->deferred ? signals->deferred_mask : partner;
+    ros_sigset after = before | sync, given;
+    if (set && (ak_copy_in(&given, set, sizeof(given)) ||
+                !ak_mask_after((int)how, given & ~NEVER_BLOCKED, &after)))
+        return AK_FALLBACK;
+    ros_sigset native = after & ~ROS_SYNC_SIGNALS;
+    // Opening it lets signals in that wait. What is deferred is replaced by what the partner has.
+    bool only_blocks = !signals->deferred && !(partner & ~native);
+    if (native != partner && native != before && !only_blocks)
+        return AK_FALLBACK;
+    before |= sync;
+    if (old && ak_copy_out(old, &before, sizeof(before)))
+        return AK_FALLBACK;
+    signals->deferred_mask = native;
+    signals->deferred = native != partner;
+    WRITE_ONCE(trap->word.blocked_sync, (uint32_t)(after & ROS_SYNC_SIGNALS));
+    return 0;
+}
+
 // The only accesses that may fail: the ROS goes on at ak_copy_fault then (override.S).
 int ak_copy(void *dst, const void *src, size_t size);
 int ak_load(uint32_t *dst, const uint32_t *src);

@@ -76,7 +76,8 @@ bool ros_debug_on(void)
 
 bool ros_debug_takes_default(int sig)
 {
-    return takes_defaults && !(SIGBIT(sig) & (HARMLESS | UNCATCHABLE | ROS_SYNC_SIGNALS));
+    return (takes_defaults || ros_override_defers_masks()) &&
+           !(SIGBIT(sig) & (HARMLESS | UNCATCHABLE | ROS_SYNC_SIGNALS));
 }
 
 static struct mv_debug_group *slot_of(const struct ros_group *group)

@@ -20,7 +20,8 @@ void ros_debug_describe(uint64_t stack);
 bool ros_debug_on(void);
 
 // True if the core handles the signal although the program leaves it to Linux's default, which is
-// to end the process: a debugger may have to be asked. Also in forked children.
+// to end the process: a debugger may have to be asked, or the program may block it unknown to
+// Linux. Also in forked children.
 bool ros_debug_takes_default(int sig);
 
 // A group begins, on its partner, its state in the frame. The first one waits for the debugger.

@@ -172,6 +172,7 @@ int ros_group_acquire(struct ros_group **ret)
     if (!err) {
         group->busy = GROUP_BUSY;
         group->entered = false;
+        group->signals->deferred = 0;
         memset(group->cpu_page, 0, PAGE_SIZE); // the AeroKernel's data of a thread that has ended
         if (ros_stats()) {
             ros_stats_add(&ros_stats()->groups, 1);
@@ -241,6 +242,7 @@ void ros_group_exit(struct ros_group *group, int status)
     // From here no signal may run on the group's stacks any more.
     ros_sigset all = ~0ULL;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof(all));
+    ros_signal_pass_on(group);
     // The exit of the request has to be finished before the virtual CPU serves another thread.
     hvm_vcpu_finish_exit(&group->vcpu);
     hvm_unkick(&group->vcpu);

@@ -15,6 +15,7 @@
 #include "include/aerokernel/override.h"
 #include "rewrite/function.h"
 #include "ros/channel.h"
+#include "ros/debug.h"
 
 enum { LINKS_MAX = 1 << 16 };
 
@@ -23,6 +24,7 @@ static struct {
     const struct mv_override *blob;  // checked, in the region
     uint64_t *at;                    // by function: where it has been taken over, or found
     uint64_t epoch;                  // the last one given
+    bool defers_masks;               // a module answers rt_sigprocmask
     struct mv_lock gate;             // held while it is closed
     const struct mv_fat_link *links; // in the region
     uint64_t links_count;
@@ -163,6 +165,9 @@ int ros_override_load(void)
     for (unsigned i = 0; i < blob->calls; i++) {
         ros_space_wrappers()[call[i].nr] = call[i].wrapper;
         uint8_t *route = &ros_space_control()->route[call[i].nr];
+        // A debugger hears of a signal when it comes, not when it may be delivered.
+        if (call[i].nr == __NR_rt_sigprocmask && !ros_debug_on() && !ros.attached)
+            ros_space_control()->machine.defers_masks = modules.defers_masks = true;
         *route = MV_ROUTE_LOCAL | MV_ROUTE_MODULE | (call[i].exits ? 0 : *route);
     }
     return 0;
@@ -253,6 +258,11 @@ void ros_override_leave(void)
 }
 
 // ---- Threads and processes ---------------------------------------------------------------------
+
+bool ros_override_defers_masks(void)
+{
+    return modules.defers_masks;
+}
 
 void ros_override_identify(struct ros_group *group)
 {

@@ -53,7 +53,7 @@ static void child_main(void *arg)
 {
     struct ros_group *group = arg;
     ros_signal_thread_init(group);
-    ros_signal_set_mask(group, group->signal_mask);
+    ros_signal_defer_mask(group, group->partner_mask, group->signal_mask);
     ros_signal_publish(group);
     ros_override_identify(group);
     ros_robust_begin(group, group->clone_flags);
@@ -136,13 +136,15 @@ static int64_t clone_shared(struct ros_group *group, struct request *r)
     err = copy_state(group, child, r);
     // The child begins with everything blocked, so that no signal meets it half made.
     ros_sigset mask = ros_signal_mask(group), closed = ~ROS_SYNC_SIGNALS;
+    ros_sigset partner = ros_signal_defers(group) ? READ_ONCE(group->signals->mask) : mask;
     child->signal_mask = mask;
+    child->partner_mask = partner;
     if (!err) {
         struct clone_args wide;
         struct ros_args args = native_args(r, (uint64_t)child + GROUP_BLOCK, &wide);
         sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
         err = (int)mv_clone(r->nr, args.a, child_main, child);
-        ros_signal_set_mask(group, mask);
+        ros_signal_defer_mask(group, partner, mask);
     }
     if (err < 0) {
         ros_group_release(child);
@@ -322,6 +324,8 @@ static int64_t do_clone(struct ros_group *group, struct request *r)
         group->restart_rax = group->frame->rax;
         return ROS_INTERRUPTED;
     }
+    if (!(r->flags & CLONE_THREAD))
+        ros_signal_settle_mask(group);
     return r->flags & CLONE_VM ? clone_shared(group, r) : clone_separate(group, r);
 }
 

@@ -99,6 +99,7 @@ struct ros_group {
     struct ros_sighand *sighand;
     struct ros_signal signal;  // if signal_pending
     ros_sigset signal_mask;    // if signal_pending: the mask to go back to
+    ros_sigset partner_mask;   // of a thread that begins: its partner's
     ros_sigset temporary_mask; // mask of a sigsuspend and its kin, if has_temporary_mask
     bool has_temporary_mask;
     uint64_t clone_flags;    // by which its thread was made
@@ -318,6 +319,8 @@ int ros_override_link(const struct mv_fat_link *links, uint64_t count);
 int ros_override_file(void);
 // Put the modules into the HRT, whose space and channel are there. Returns 0 or a negative errno.
 int ros_override_load(void);
+// True if threads' masks may be known in the HRT only, for a while. It stays so.
+bool ros_override_defers_masks(void);
 // True if a module is asked first about system call nr, which is below MV_ROUTES.
 bool ros_override_answers(unsigned nr);
 // A file has been mapped to be executed, and no thread has done so: take over what modules want of
@@ -450,7 +453,7 @@ ros_handler ros_sys_mmap, ros_sys_munmap, ros_sys_mprotect, ros_sys_mremap, ros_
     ros_sys_close_range, ros_sys_dup2, ros_sys_path, ros_sys_path_at, ros_sys_readlink,
     ros_sys_readlinkat, ros_sys_absent, ros_sys_rseq, ros_sys_waits_unseen, ros_sys_forbidden,
     ros_sys_aerokernel, ros_sys_unshare, ros_sys_setns, ros_sys_sigpending, ros_sys_userfaultfd,
-    ros_sys_set_robust_list;
+    ros_sys_set_robust_list, ros_sys_signals_thread;
 
 // Have Linux protect a range that the program has claimed (ak_page_release()), and unclaim it.
 // Returns what mprotect gives.
@@ -485,6 +488,14 @@ void ros_sighands_unlock(void);
 // The program's signal mask.
 ros_sigset ros_signal_mask(const struct ros_group *group);
 void ros_signal_set_mask(struct ros_group *group, ros_sigset mask);
+// True if the program's mask is known in the HRT only (ak_signal_mask()).
+bool ros_signal_defers(const struct ros_group *group);
+// Make the program's mask the partner's, if it is not.
+void ros_signal_settle_mask(struct ros_group *group);
+// Set the partner's mask and the program's, which blocks more, or the same.
+void ros_signal_defer_mask(struct ros_group *group, ros_sigset partner, ros_sigset mask);
+// At a thread's end, all signals blocked: what Linux has just given to it is for another.
+void ros_signal_pass_on(struct ros_group *group);
 // What the program blocks of ROS_SYNC_SIGNALS.
 ros_sigset ros_blocked_sync(const struct ros_group *group);
 void ros_set_blocked_sync(struct ros_group *group, ros_sigset mask);

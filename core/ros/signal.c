@@ -7,6 +7,7 @@
 
 #include <asm/errno.h>
 #include <asm/unistd.h>
+#include <linux/fcntl.h>
 
 #include "base/region.h"
 #include "base/string.h"
@@ -16,8 +17,6 @@
 #include "ros/debug.h"
 #include "ros/trace.h"
 #include "superposition/sigframe.h"
-
-#define NEVER_BLOCKED (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
 
 static bool is_sync(int sig)
 {
@@ -80,9 +79,17 @@ static void publish_to_all(const struct ros_sighand *sighand)
     }
 }
 
+bool ros_signal_defers(const struct ros_group *group)
+{
+    return READ_ONCE(group->signals->deferred);
+}
+
 ros_sigset ros_signal_mask(const struct ros_group *group)
 {
-    ros_sigset mask = 0;
+    ros_sigset mask = READ_ONCE(group->signals->deferred_mask) & ~NEVER_BLOCKED;
+    if (ros_signal_defers(group))
+        return (mask & ~ROS_SYNC_SIGNALS) | ros_blocked_sync(group);
+    mask = 0;
     if (!READ_ONCE(group->signal_pending))
         sys4(__NR_rt_sigprocmask, SIG_SETMASK, 0, &mask, sizeof(mask));
     if (READ_ONCE(group->signal_pending)) // maybe only now, and what was read is closed
@@ -94,11 +101,28 @@ ros_sigset ros_signal_mask(const struct ros_group *group)
 void ros_signal_set_mask(struct ros_group *group, ros_sigset mask)
 {
     mask &= ~NEVER_BLOCKED;
+    WRITE_ONCE(group->signals->deferred, 0);
     ros_set_blocked_sync(group, mask);
     ros_sigset native = mask & ~ROS_SYNC_SIGNALS;
     WRITE_ONCE(group->signals->mask, native);
     if (!ros_mask_asm(group, &native))
         group->signal_mask = mask;
+}
+
+void ros_signal_settle_mask(struct ros_group *group)
+{
+    if (ros_signal_defers(group))
+        ros_signal_set_mask(group, ros_signal_mask(group));
+}
+
+void ros_signal_defer_mask(struct ros_group *group, ros_sigset partner, ros_sigset mask)
+{
+    ros_signal_set_mask(group, partner);
+    if (partner == mask)
+        return;
+    ros_set_blocked_sync(group, mask);
+    WRITE_ONCE(group->signals->deferred_mask, mask & ~ROS_SYNC_SIGNALS);
+    WRITE_ONCE(group->signals->deferred, 1);
 }
 
 // ---- Linux to core -----------------------------------------------------------------------------
@@ -278,10 +302,29 @@ bool ros_signal_waiting(const struct ros_group *group)
            (READ_ONCE(group->pending_sync) & ~ros_blocked_sync(group));
 }
 
-// Give a signal to Linux again, for this thread: its disposition or mask has changed under way.
+// Give a signal to Linux again: its disposition or mask has changed under way. For this thread, but
+// if its mask was not the partner's: then natively another thread might have got it.
 static void send_again(const struct ros_group *group, siginfo_t *info)
 {
+    if (READ_ONCE(ros_space_control()->machine.defers_masks) && info->si_code != SI_TKILL) {
+        // For the process, which a thread may name by its own id only (si_code may be Linux's).
+        sys3(__NR_rt_sigqueueinfo, group->id.tid, info->si_signo, info);
+        return;
+    }
     sys4(__NR_rt_tgsigqueueinfo, group->id.pid, group->id.tid, info->si_signo, info);
+}
+
+void ros_signal_pass_on(struct ros_group *group)
+{
+    if (READ_ONCE(ros_space_control()->machine.defers_masks) && READ_ONCE(group->signal_pending))
+        send_again(group, &group->signal.info);
+}
+
+int64_t ros_sys_signals_thread(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    if (nr != __NR_fcntl || (int)args->a[1] == F_SETOWN_EX)
+        WRITE_ONCE(ros_space_control()->machine.defers_masks, 0);
+    return ros_forward(group, nr, args);
 }
 
 void ros_die_by_signal(int sig)

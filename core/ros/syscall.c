@@ -56,6 +56,10 @@ static ros_handler *const handlers[] = {
     [__NR_rseq] = ros_sys_rseq,
     [__NR_set_robust_list] = ros_sys_set_robust_list,
     [__NR_modify_ldt] = ros_sys_absent,
+    // Signals for one thread that do not look so.
+    [__NR_rt_tgsigqueueinfo] = ros_sys_signals_thread,
+    [__NR_timer_create] = ros_sys_signals_thread,
+    [__NR_fcntl] = ros_sys_signals_thread,
     // Other ways to wait for a futex than futex(2).
     [__NR_io_uring_setup] = ros_sys_waits_unseen,
     [__NR_futex_waitv] = ros_sys_waits_unseen,
@@ -122,6 +126,13 @@ int64_t ros_sys_forbidden(struct ros_group *group, uint64_t nr, struct ros_args 
     return -EPERM;
 }
 
+// True if a call does not depend on which signals its thread blocks, or looks itself.
+static bool minds_no_mask(uint64_t nr)
+{
+    return nr == __NR_rt_sigprocmask || nr == __NR_clone || nr == __NR_clone3 ||
+           nr == __NR_madvise || nr == __NR_exit;
+}
+
 void ros_syscall_dispatch(struct ros_group *group)
 {
     struct mv_frame *frame = group->frame;
@@ -133,6 +144,8 @@ void ros_syscall_dispatch(struct ros_group *group)
         frame->rip -= SYSCALL_BYTES;
         return;
     }
+    if (!minds_no_mask(nr))
+        ros_signal_settle_mask(group);
     struct ros_event event = {.kind = MV_TRACE_SYSCALL,
                               .nr = (uint32_t)nr,
                               .a = {args.a[0], args.a[1], args.a[2], args.a[3]}};

@@ -14,7 +14,6 @@
 
 #define FLAG_TF 0x100ULL
 #define SW_RESERVED 464
-#define NEVER_BLOCKED (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
 // Error code of a page fault: an access to what is present or not, a write, from CPL 3. Other bits
 // mean something that mprotect does not.
 #define ERROR_PRESENT 1ULL
@@ -64,6 +63,8 @@ bool ak_raise_segv(char *window)
     if (!read_action(signals, &action, &altstack) || action.handler <= HANDLER_IGNORE ||
         action.flags & SA_RESETHAND || altstack.ss_flags & (int)SS_AUTODISARM ||
         trap->state.rflags & FLAG_TF)
+        return false;
+    if (READ_ONCE(signals->deferred))
         return false;
     ros_sigset mask = signals->mask | trap->word.blocked_sync;
     uint32_t blocked_sync = trap->word.blocked_sync;
@@ -129,7 +130,8 @@ bool ak_sigreturn(char *window)
     struct ros_sigaction action;
     stack_t altstack;
     if (!range_is_lower_half(at, sizeof(struct sf_frame)) ||
-        !read_action(signals, &action, &altstack) || READ_ONCE(signals->pending_sync))
+        !read_action(signals, &action, &altstack) || READ_ONCE(signals->pending_sync) ||
+        READ_ONCE(signals->deferred))
         return false;
     const struct sf_frame *frame = (const struct sf_frame *)at;
     ros_sigset mask = frame->uc.uc_sigmask & ~NEVER_BLOCKED;
@@ -156,6 +158,23 @@ static void succeed(char *window, uint32_t blocked_sync)
     trap->next = (struct mv_trap_word){.active = MV_TRAP_NONE, .blocked_sync = blocked_sync};
 }
 
+bool ak_mask_after(int how, ros_sigset set, ros_sigset *mask)
+{
+    switch (how) {
+    case SIG_BLOCK:
+        *mask |= set;
+        return true;
+    case SIG_UNBLOCK:
+        *mask &= ~set;
+        return true;
+    case SIG_SETMASK:
+        *mask = set;
+        return true;
+    default:
+        return false;
+    }
+}
+
 bool ak_sigprocmask(char *window)
 {
     const struct mv_signals *signals = signals_of(window);
@@ -168,22 +187,8 @@ bool ak_sigprocmask(char *window)
     ros_sigset native = signals->mask;
     ros_sigset before = native | (trap->word.blocked_sync & ROS_SYNC_SIGNALS), after = before;
     ros_sigset given = set ? READ_ONCE(*(const ros_sigset *)set) : 0;
-    if (set) {
-        switch ((int)state->rdi) {
-        case SIG_BLOCK:
-            after |= given;
-            break;
-        case SIG_UNBLOCK:
-            after &= ~given;
-            break;
-        case SIG_SETMASK:
-            after = given;
-            break;
-        default:
-            return false;
-        }
-    }
-    after &= ~NEVER_BLOCKED;
+    if (set && !ak_mask_after((int)state->rdi, given & ~NEVER_BLOCKED, &after))
+        return false;
     if ((after & ~ROS_SYNC_SIGNALS) != native)
         return false;
     if (old)
