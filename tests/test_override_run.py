@@ -14,7 +14,17 @@ from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
 
 GUESTS = (
     *("answers", "barrier", "blocks", "clocks", "collector", "crowd", "heap", "held"),
-    *("kernel_access", "leaves", "mappings", "numbers", "offsets", "readiness", "stays", "waits"),
+    *(
+        "kernel_access",
+        "leaves",
+        "mappings",
+        "masks",
+        "numbers",
+        "offsets",
+        "readiness",
+        "stays",
+        "waits",
+    ),
 )
 # With room for a jump, and names that can be found.
 FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
@@ -26,7 +36,7 @@ CHOSEN = {
     "static-pie": ("-static-pie",),
 }
 PROBE = Path(__file__).with_name("overrides") / "probe.toml"
-SETS = ("files", "identity", "malloc", "memory", "sync", "time")
+SETS = ("files", "identity", "malloc", "memory", "sync", "threads", "time")
 ANSWERS = """\
 parent 1
 parent is another 1
@@ -249,6 +259,19 @@ def test_wakes_that_find_nobody(programs: dict[str, str], tmp_path: Path) -> Non
     command, file = [programs["waits"], "nobody"], tmp_path / "counts"
     assert forwarded("futex", command, [], file) >= 2000
     assert forwarded("futex", command, ["sync"], file) < 20
+
+
+@pytest.mark.parametrize("channel", ["auto", "sync", "async"])
+def test_masks(channel: str, programs: dict[str, str], same: Callable[..., Outcome]) -> None:
+    """What is blocked is blocked, though Linux does not know."""
+    done = same([programs["masks"]], config=f"{HRT},channel={channel}", overrides=["threads"])
+    assert done.stdout.endswith(b"handled: 3000 of 3000\n")
+
+
+def test_masks_that_linux_does_not_see(programs: dict[str, str], tmp_path: Path) -> None:
+    command, file = [programs["masks"], "500"], tmp_path / "counts"
+    assert forwarded("rt_sigprocmask", command, [], file) >= 4 * 500
+    assert forwarded("rt_sigprocmask", command, ["threads"], file) < 100
 
 
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
