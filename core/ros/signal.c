@@ -37,16 +37,6 @@ static int native_action(int sig, const struct ros_sigaction *new, struct ros_si
     return (int)sys4(__NR_rt_sigaction, sig, new, old, sizeof(ros_sigset));
 }
 
-ros_sigset ros_blocked_sync(const struct ros_group *group)
-{
-    return READ_ONCE(group->trap->word.blocked_sync) & ROS_SYNC_SIGNALS;
-}
-
-void ros_set_blocked_sync(struct ros_group *group, ros_sigset mask)
-{
-    WRITE_ONCE(group->trap->word.blocked_sync, (uint32_t)(mask & ROS_SYNC_SIGNALS));
-}
-
 // With the lock of the dispositions held.
 static void publish(struct ros_group *group)
 {
@@ -77,52 +67,6 @@ static void publish_to_all(const struct ros_sighand *sighand)
         if (READ_ONCE(group->busy) && group->sighand == sighand)
             publish(group);
     }
-}
-
-bool ros_signal_defers(const struct ros_group *group)
-{
-    return READ_ONCE(group->signals->deferred);
-}
-
-ros_sigset ros_signal_mask(const struct ros_group *group)
-{
-    ros_sigset mask = READ_ONCE(group->signals->deferred_mask) & ~NEVER_BLOCKED;
-    if (ros_signal_defers(group))
-        return (mask & ~ROS_SYNC_SIGNALS) | ros_blocked_sync(group);
-    mask = 0;
-    if (!READ_ONCE(group->signal_pending))
-        sys4(__NR_rt_sigprocmask, SIG_SETMASK, 0, &mask, sizeof(mask));
-    if (READ_ONCE(group->signal_pending)) // maybe only now, and what was read is closed
-        mask = group->signal_mask;
-    return (mask & ~ROS_SYNC_SIGNALS) | ros_blocked_sync(group);
-}
-
-// With a signal on its way, the partner's mask stays closed until it is delivered.
-void ros_signal_set_mask(struct ros_group *group, ros_sigset mask)
-{
-    mask &= ~NEVER_BLOCKED;
-    WRITE_ONCE(group->signals->deferred, 0);
-    ros_set_blocked_sync(group, mask);
-    ros_sigset native = mask & ~ROS_SYNC_SIGNALS;
-    WRITE_ONCE(group->signals->mask, native);
-    if (!ros_mask_asm(group, &native))
-        group->signal_mask = mask;
-}
-
-void ros_signal_settle_mask(struct ros_group *group)
-{
-    if (ros_signal_defers(group))
-        ros_signal_set_mask(group, ros_signal_mask(group));
-}
-
-void ros_signal_defer_mask(struct ros_group *group, ros_sigset partner, ros_sigset mask)
-{
-    ros_signal_set_mask(group, partner);
-    if (partner == mask)
-        return;
-    ros_set_blocked_sync(group, mask);
-    WRITE_ONCE(group->signals->deferred_mask, mask & ~ROS_SYNC_SIGNALS);
-    WRITE_ONCE(group->signals->deferred, 1);
 }
 
 // ---- Linux to core -----------------------------------------------------------------------------
@@ -499,35 +443,6 @@ int64_t ros_sys_sigaction(struct ros_group *group, uint64_t nr, struct ros_args 
     if (!err && args->a[2] && ros_copy_out(args->a[2], &old, sizeof(old)))
         return -EFAULT;
     return err;
-}
-
-int64_t ros_sys_sigprocmask(struct ros_group *group, uint64_t nr, struct ros_args *args)
-{
-    (void)nr;
-    ros_sigset set, old = ros_signal_mask(group), mask = old;
-    if (args->a[3] != sizeof(set))
-        return -EINVAL;
-    if (args->a[1]) {
-        if (ros_copy_in(&set, args->a[1], sizeof(set)))
-            return -EFAULT;
-        switch ((int)args->a[0]) {
-        case SIG_BLOCK:
-            mask |= set;
-            break;
-        case SIG_UNBLOCK:
-            mask &= ~set;
-            break;
-        case SIG_SETMASK:
-            mask = set;
-            break;
-        default:
-            return -EINVAL;
-        }
-        ros_signal_set_mask(group, mask);
-    }
-    if (args->a[2] && ros_copy_out(args->a[2], &old, sizeof(old)))
-        return -EFAULT;
-    return 0;
 }
 
 int64_t ros_sys_sigpending(struct ros_group *group, uint64_t nr, struct ros_args *args)
