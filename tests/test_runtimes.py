@@ -188,7 +188,7 @@ print(db.execute("select sum(value) from json_each('[1,2]')").fetchall())
 pid, fd = pty.fork()
 if pid == 0: os.write(1, b"in a terminal %d\\n" % os.isatty(0)); os._exit(3)
 shown = b""
-while b"\n" not in shown: shown += os.read(fd, 100)
+while b"\\n" not in shown: shown += os.read(fd, 100)
 print(shown, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """,
     "recursion": """
