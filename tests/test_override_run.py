@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -163,6 +164,32 @@ def test_mappings(
     config = f"{HRT},memoryhigh={high}"
     done = same([programs["mappings"], seed], config=config, overrides=["memory"])
     assert done.stdout == b"right\n"
+
+
+FIXED = """\
+import ctypes
+
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+PRIVATE, NO_REPLACE, MIB = 0x22, 0x100000, 1 << 20
+first = libc.mmap(None, MIB, 3, PRIVATE, -1, 0)
+at = first + 40 * MIB
+assert libc.mmap(at, 4096, 3, PRIVATE | NO_REPLACE, -1, 0) == at
+ctypes.memset(at, 1, 4096)
+for _ in range(20):
+    new = libc.mmap(None, 4 * MIB, 3, PRIVATE, -1, 0)
+    assert not new <= at < new + 4 * MIB
+    assert not any(ctypes.string_at(new, 4 * MIB))
+    ctypes.memset(new, 2, 4 * MIB)
+assert ctypes.string_at(at, 4096) == bytes([1]) * 4096
+"""
+
+
+def test_a_mapping_in_an_arena(hrt: Callable[..., Outcome]) -> None:
+    """What the program maps at a place of its own is not taken for new memory of an arena."""
+    done = hrt([os.path.realpath(sys.executable), "-c", FIXED], overrides=["memory"])
+    assert done.status == 0, done.stderr
 
 
 @pytest.mark.parametrize("high", ["256", "8", "1"])

@@ -6,15 +6,27 @@
 #include <asm/unistd.h>
 #include <linux/mman.h>
 
+// Something of the program's own is about to be in pages before `end`, maybe beyond all that have
+// been in use. With the lock held.
+static void raise_top(struct arena *arena, unsigned end)
+{
+    if (end <= arena->top)
+        return;
+    arena->top = end;
+    arena->longest = ARENA_MAX; // there may be as many before what is new
+}
+
 // Give a range to Linux, which is about to put something else there. With the lock held.
 static void give_up(uint64_t start, uint64_t end)
 {
     struct part part;
-    for (uint64_t at = start; next_part(&at, end, &part);)
+    for (uint64_t at = start; next_part(&at, end, &part);) {
         for (unsigned i = part.first; i < part.end; i++) {
             kept -= part.arena->state[i] == FREE ? PAGE : 0;
             part.arena->state[i] = GONE;
         }
+        raise_top(part.arena, part.end);
+    }
 }
 
 // A mapping that replaces what is in a range.
@@ -165,12 +177,14 @@ int64_t memory_changes(const void *address, uint64_t size)
         return AK_FALLBACK;
     ak_spin_lock(&lock);
     leave_heap(start, end);
-    for (uint64_t at = start; next_part(&at, end, &part);)
+    for (uint64_t at = start; next_part(&at, end, &part);) {
         for (unsigned i = part.first; i < part.end; i++) {
             uint8_t *state = &part.arena->state[i];
             kept -= *state == FREE ? PAGE : 0;
             *state = *state == USED || *state == SPECIAL ? SPECIAL : GONE;
         }
+        raise_top(part.arena, part.end);
+    }
     ak_spin_unlock(&lock);
     return AK_FALLBACK;
 }
