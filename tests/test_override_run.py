@@ -15,17 +15,8 @@ from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
 
 GUESTS = (
     *("answers", "barrier", "blocks", "clocks", "collector", "crowd", "heap", "held"),
-    *(
-        "kernel_access",
-        "leaves",
-        "mappings",
-        "masks",
-        "numbers",
-        "offsets",
-        "readiness",
-        "stays",
-        "waits",
-    ),
+    *("kernel_access", "leaves", "mappings", "masks", "numbers", "offsets", "readiness", "stays"),
+    "waits",
 )
 # With room for a jump, and names that can be found.
 FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
@@ -434,10 +425,11 @@ def test_the_channel_of_what_is_left(
     code = "#include <aerokernel/override.h>\nint64_t leave(void) { return AK_FALLBACK; }\n"
     source.with_suffix(".c").write_text(code)
     options = ("--require-hrt", "--channel=sync", f"--stats={file}", f"--override={source}")
-    done = multiverse("run", *options, "--", programs["offsets"], "only")
+    # So many that a poller gets a core meanwhile, on a busy machine, too.
+    done = multiverse("run", *options, "--", programs["offsets"], "often")
     assert done.returncode == 0, done.stderr
     stats = json.loads(file.read_text())
-    assert stats["syscalls"]["lseek"] >= 100
+    assert stats["syscalls"]["lseek"] >= 20000
     assert (stats["sync"].get("lseek", 0) == 0) == (channel == "async")
 
 

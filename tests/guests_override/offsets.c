@@ -291,9 +291,10 @@ int main(int argc, char **argv)
         puts("right");
         return 0;
     }
-    if (strcmp(argv[1], "only") == 0) {
+    int calls = strcmp(argv[1], "only") == 0 ? 100 : strcmp(argv[1], "often") == 0 ? 20000 : 0;
+    if (calls) {
         open_file(&walks[0]);
-        for (int i = 0; i < 100; i++)
+        for (int i = 0; i < calls; i++)
             check("lseek", lseek(walks[0].fd, i % 50, SEEK_SET), i % 50);
         return 0;
     }
