@@ -1,6 +1,7 @@
 // Context switches of AeroKernel threads, and the way into and out of fault handlers.
 
 #include "abi/frame.h"
+#include "aerokernel/saved.h"
 
     .text
 
@@ -52,22 +53,7 @@ ak_upcall:
     .cfi_startproc
     .cfi_signal_frame                   // the caller's address is not behind a call
     .cfi_escape 0x0f, 4, 0x73, (MV_FRAME_RSP & 0x7f) | 0x80, MV_FRAME_RSP >> 7, 0x06 // DW_OP_deref
-    SAVED 0, MV_FRAME_RAX
-    SAVED 1, MV_FRAME_RDX
-    SAVED 2, MV_FRAME_RCX
-    SAVED 3, MV_FRAME_RBX
-    SAVED 4, MV_FRAME_RSI
-    SAVED 5, MV_FRAME_RDI
-    SAVED 6, MV_FRAME_RBP
-    SAVED 8, MV_FRAME_R8
-    SAVED 9, MV_FRAME_R9
-    SAVED 10, MV_FRAME_R10
-    SAVED 11, MV_FRAME_R11
-    SAVED 12, MV_FRAME_R12
-    SAVED 13, MV_FRAME_R13
-    SAVED 14, MV_FRAME_R14
-    SAVED 15, MV_FRAME_R15
-    SAVED 16, MV_FRAME_RIP
+    SAVED_REGISTERS
     mov %rdi, %rbx
     push MV_FRAME_RIP(%rbx)
     push MV_FRAME_RBP(%rbx)

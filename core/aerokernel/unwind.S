@@ -5,6 +5,7 @@
 // call).
 
 #include "abi/frame.h"
+#include "aerokernel/saved.h"
 
     // The address of the word of the trap's record: the window is what RIP (register 16) lies in.
     .macro TRAP_WORD_OF at
@@ -36,22 +37,7 @@ cie_id:
     .uleb128 10
     TRAP_WORD_OF MV_FRAME_RSP
     .byte 0x06                          // DW_OP_deref
-    SAVED 0, MV_FRAME_RAX
-    SAVED 1, MV_FRAME_RDX
-    SAVED 2, MV_FRAME_RCX
-    SAVED 3, MV_FRAME_RBX
-    SAVED 4, MV_FRAME_RSI
-    SAVED 5, MV_FRAME_RDI
-    SAVED 6, MV_FRAME_RBP
-    SAVED 8, MV_FRAME_R8
-    SAVED 9, MV_FRAME_R9
-    SAVED 10, MV_FRAME_R10
-    SAVED 11, MV_FRAME_R11
-    SAVED 12, MV_FRAME_R12
-    SAVED 13, MV_FRAME_R13
-    SAVED 14, MV_FRAME_R14
-    SAVED 15, MV_FRAME_R15
-    SAVED 16, MV_FRAME_RIP
+    SAVED_REGISTERS
     .balign 8, 0                        // DW_CFA_nop
 cie_end:
     .4byte fde_end - fde_cie

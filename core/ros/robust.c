@@ -5,7 +5,6 @@
 // list there before the thread begins, and the AeroKernel answers its call. As long as such a list
 // is empty, it makes no difference at the thread's end.
 
-#include <asm/errno.h>
 #include <asm/unistd.h>
 #include <linux/futex.h>
 #include <linux/sched.h>
