@@ -1,7 +1,7 @@
 // Context switches of AeroKernel threads, and the way into and out of fault handlers.
 
 #include "abi/frame.h"
-#include "aerokernel/saved.h"
+#include "aerokernel/saved.inc"
 
     .text
 

@@ -5,7 +5,7 @@
 // call).
 
 #include "abi/frame.h"
-#include "aerokernel/saved.h"
+#include "aerokernel/saved.inc"
 
     // The address of the word of the trap's record: the window is what RIP (register 16) lies in.
     .macro TRAP_WORD_OF at
