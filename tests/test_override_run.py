@@ -16,7 +16,7 @@ from conftest import BUILT_GUESTS, HRT, MULTIVERSE, Outcome, multiverse
 GUESTS = (
     *("answers", "barrier", "blocks", "clocks", "collector", "crowd", "heap", "held"),
     *("kernel_access", "leaves", "mappings", "masks", "numbers", "offsets", "readiness", "stays"),
-    "waits",
+    *("unseen_masks", "waits"),
 )
 # With room for a jump, and names that can be found.
 FLAGS = ("-O1", "-rdynamic", "-fcf-protection=none")
@@ -284,6 +284,16 @@ def test_masks(channel: str, programs: dict[str, str], same: Callable[..., Outco
     """What is blocked is blocked, though Linux does not know."""
     done = same([programs["masks"]], config=f"{HRT},channel={channel}", overrides=["threads"])
     assert done.stdout.endswith(b"handled: 3000 of 3000\n")
+
+
+@pytest.mark.parametrize("option", ["channel=auto", "channel=async", "hrtcpus=0x1"])
+@pytest.mark.parametrize("overrides", [["threads"], []], ids=["threads", "plain"])
+def test_signals_where_linux_does_not_see_masks(
+    option: str, overrides: list[str], programs: dict[str, str], same: Callable[..., Outcome]
+) -> None:
+    config = f"{HRT},{option}"
+    done = same([programs["unseen_masks"]], config=config, overrides=overrides)
+    assert done.stdout.endswith(b"handled: 6000 of 6000\n")
 
 
 def test_masks_that_linux_does_not_see(programs: dict[str, str], tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ OVERRIDES = [
     *of("test_override_run", "a_signal_is_seen_when_a_function_that_held_it_returns[auto]"),
     *of("test_override_run", "waits[1-auto]", "waits[2-async]", "wakes_that_find_nobody"),
     *of("test_override_run", "masks[auto]", "masks[async]", "masks_that_linux_does_not_see"),
+    *of("test_override_run", "signals_where_linux_does_not_see_masks[threads-channel=auto]"),
     *of("test_override_run", *(f"functions_that_are_chosen[{way}]" for way in ("lazy", "static"))),
     *of("test_override_run", *(f"programs_with_all_sets[{name}]" for name in ("python", "racket"))),
 ]

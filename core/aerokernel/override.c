@@ -184,6 +184,9 @@ bool ak_unseen_waits(void)
     return READ_ONCE(control()->machine.unseen_waits);
 }
 
+// But for those that cannot be blocked and those that C libraries use themselves.
+#define EVERY_SIGNAL (~(NEVER_BLOCKED | SIGBIT(32) | SIGBIT(33) | SIGBIT(34)))
+
 int64_t ak_signal_mask(int how, const uint64_t *set, uint64_t *old, size_t size)
 {
     char *window = own_window();
@@ -200,9 +203,10 @@ int64_t ak_signal_mask(int how, const uint64_t *set, uint64_t *old, size_t size)
                 !ak_mask_after((int)how, given & ~NEVER_BLOCKED, &after)))
         return AK_FALLBACK;
     ros_sigset native = after & ~ROS_SYNC_SIGNALS;
-    // Opening it lets signals in that wait. What is deferred is replaced by what the partner has.
-    bool only_blocks = !signals->deferred && !(partner & ~native);
-    if (native != partner && native != before && !only_blocks)
+    // All is blocked for a moment. What is blocked by itself will be waited for, and Linux discards
+    // what is ignored and, as it knows, not blocked. Opening a mask lets signals in that wait.
+    bool blocks_all = !signals->deferred && !(EVERY_SIGNAL & ~after);
+    if (native != partner && native != before && !blocks_all)
         return AK_FALLBACK;
     before |= sync;
     if (old && ak_copy_out(old, &before, sizeof(before)))

@@ -242,7 +242,6 @@ void ros_group_exit(struct ros_group *group, int status)
     // From here no signal may run on the group's stacks any more.
     ros_sigset all = ~0ULL;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof(all));
-    ros_signal_pass_on(group);
     // The exit of the request has to be finished before the virtual CPU serves another thread.
     hvm_vcpu_finish_exit(&group->vcpu);
     hvm_unkick(&group->vcpu);

@@ -467,6 +467,8 @@ static void trace_exit(uint64_t nr, int status)
 
 int64_t ros_sys_exit(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
+    if (!ros_signal_block_all(group))
+        return ROS_INTERRUPTED;
     trace_exit(nr, (int)args->a[0]);
     ros_group_exit(group, (int)args->a[0]);
 }

@@ -490,12 +490,14 @@ ros_sigset ros_signal_mask(const struct ros_group *group);
 void ros_signal_set_mask(struct ros_group *group, ros_sigset mask);
 // True if the program's mask is known in the HRT only (ak_signal_mask()).
 bool ros_signal_defers(const struct ros_group *group);
+// Have the partner block what comes from outside. Returns false if a signal has come before: the
+// call is to begin anew behind it (ROS_INTERRUPTED), or it would be this thread's, blocked or lost
+// with it, when natively another thread takes it.
+bool ros_signal_block_all(struct ros_group *group);
 // Make the program's mask the partner's, if it is not.
 void ros_signal_settle_mask(struct ros_group *group);
 // Set the partner's mask and the program's, which blocks more, or the same.
 void ros_signal_defer_mask(struct ros_group *group, ros_sigset partner, ros_sigset mask);
-// At a thread's end, all signals blocked: what Linux has just given to it is for another.
-void ros_signal_pass_on(struct ros_group *group);
 // What the program blocks of ROS_SYNC_SIGNALS.
 ros_sigset ros_blocked_sync(const struct ros_group *group);
 void ros_set_blocked_sync(struct ros_group *group, ros_sigset mask);

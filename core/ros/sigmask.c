@@ -47,6 +47,14 @@ void ros_signal_set_mask(struct ros_group *group, ros_sigset mask)
         group->signal_mask = mask;
 }
 
+bool ros_signal_block_all(struct ros_group *group)
+{
+    ros_sigset all = ~ROS_SYNC_SIGNALS;
+    sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof(all));
+    group->restart_rax = group->frame->rax;
+    return !READ_ONCE(group->signal_pending);
+}
+
 void ros_signal_settle_mask(struct ros_group *group)
 {
     if (ros_signal_defers(group))
@@ -85,6 +93,8 @@ int64_t ros_sys_sigprocmask(struct ros_group *group, uint64_t nr, struct ros_arg
         default:
             return -EINVAL;
         }
+        if (!ros_signal_block_all(group))
+            return ROS_INTERRUPTED;
         ros_signal_set_mask(group, mask);
     }
     if (args->a[2] && ros_copy_out(args->a[2], &old, sizeof(old)))

@@ -258,12 +258,6 @@ static void send_again(const struct ros_group *group, siginfo_t *info)
     sys4(__NR_rt_tgsigqueueinfo, group->id.pid, group->id.tid, info->si_signo, info);
 }
 
-void ros_signal_pass_on(struct ros_group *group)
-{
-    if (READ_ONCE(ros_space_control()->machine.defers_masks) && READ_ONCE(group->signal_pending))
-        send_again(group, &group->signal.info);
-}
-
 int64_t ros_sys_signals_thread(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     if (nr != __NR_fcntl || (int)args->a[1] == F_SETOWN_EX)

@@ -2,13 +2,11 @@
 // nothing else is asked of Linux: default actions, handlers, what threads and children inherit,
 // and signals for a process whose threads begin and end all the time. With an argument: only
 // threads, as many.
-#include "../guests/guest.h"
+#include "masks.h"
 
 #include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 
 enum { ROUNDS = 20, SENT = 3000, NESTED = 3 };
 
@@ -18,25 +16,6 @@ static void count(int sig, siginfo_t *info, void *context)
 {
     (void)sig, (void)info, (void)context;
     hits++;
-}
-
-static uint64_t mask_now(void)
-{
-    uint64_t mask = 0;
-    NEED(syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &mask, sizeof(mask)) == 0);
-    return mask;
-}
-
-static void set_mask(uint64_t mask)
-{
-    NEED(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask)) == 0);
-}
-
-// Long enough for a signal that is not blocked, without a system call.
-static void pass_here(void)
-{
-    for (int i = 0; i < 5000000; i++)
-        atomic_signal_fence(memory_order_seq_cst);
 }
 
 // The first process sends when the other has blocked all, which goes on before it opens its mask.
