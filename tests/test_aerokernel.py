@@ -22,8 +22,8 @@ PARTS = {
     ],
     "memory": ["pages", "objects", "linux_knows", "two_cpus"],
     "pages": [
-        *("arguments", "barrier", "refused", "refused_calls", "interrupted", "handlers_change"),
-        *("stack_grows", "mapped_anew", "entries", "two_cpus"),
+        *("arguments", "barrier", "refused", "refused_calls", "adopted", "interrupted"),
+        *("handlers_change", "stack_grows", "mapped_anew", "entries", "two_cpus"),
     ],
     "cpus": ["data_and_calls", "timers", "a_clock", "registers"],
 }
@@ -60,7 +60,7 @@ def program(guest: Callable[..., str]) -> Callable[[str], str]:
 def test_interface(
     name: str, channel: str, program: Callable[[str], str], hrt: Callable[..., Outcome]
 ) -> None:
-    done = hrt([program(name)], config=f"require=1,channel={channel}")
+    done = hrt([program(name)], config=f"{HRT},channel={channel}")
     assert done.stdout.decode().splitlines() == PARTS[name]
     assert (done.status, done.stderr) == (0, STDERR.get(name, b""))
 

@@ -27,7 +27,7 @@ EXAMPLE = TESTS.parent / "examples/native/native.c"
 QEMU = "qemu-system-x86_64"
 LINUX_ONLY = {
     *("system_calls", "linux_knows", "a_clock", "refused", "refused_calls"),
-    *("interrupted", "handlers_change", "stack_grows", "mapped_anew"),
+    *("adopted", "interrupted", "handlers_change", "stack_grows", "mapped_anew"),
 }
 PROGRAMS = ("basics", "hostile", "native", *PARTS)
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -102,6 +102,43 @@ static void refused(void)
     signal(SIGSEGV, SIG_DFL);
 }
 
+static bool writing_is_a_signal(void)
+{
+    int how = sigsetjmp(back, 1);
+    if (!how)
+        area[5] = 1;
+    return how == 1;
+}
+
+// Protection that was Linux's becomes the page tables', and Linux's again.
+static void adopted(void)
+{
+    char *kept = area;
+    area = mmap(NULL, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(area != MAP_FAILED);
+    struct sigaction action = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO};
+    sigaction(SIGSEGV, &action, NULL);
+    if (ak_ring() == 3) {
+        CHECK(ak_page_adopt(area, 2 * PAGE, AK_PAGE_READ) == -EPERM);
+    } else {
+        CHECK(ak_page_adopt(area + 1, PAGE, AK_PAGE_READ) == -EINVAL);
+        CHECK(ak_page_adopt(area, 2 * PAGE, AK_PAGE_READ) == 0);
+        CHECK(writing_is_a_signal() && area[5] == 0);
+        CHECK(ak_page_protect(area, PAGE, AK_PAGE_WRITE) == 0);
+        area[5] = 1;
+        CHECK(ak_page_protect(area, PAGE, AK_PAGE_READ) == 0);
+        CHECK(writing_is_a_signal());
+    }
+    CHECK(ak_page_release(area, PAGE + 1, AK_PAGE_READ) == -EINVAL);
+    CHECK(ak_page_release(area, 2 * PAGE, AK_PAGE_READ) == 0);
+    CHECK(writing_is_a_signal());
+    CHECK(mprotect(area, PAGE, PROT_READ | PROT_WRITE) == 0);
+    area[5] = 1;
+    CHECK(munmap(area, 2 * PAGE) == 0);
+    signal(SIGSEGV, SIG_DFL);
+    area = kept;
+}
+
 static void write_is_handled(void)
 {
     int before = faults;
@@ -325,6 +362,7 @@ int main(void)
 #ifndef AEROKERNEL_NATIVE
     PART(refused);
     PART(refused_calls);
+    PART(adopted);
     PART(interrupted);
     PART(handlers_change);
     PART(stack_grows);
