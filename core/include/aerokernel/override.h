@@ -74,10 +74,11 @@ unsigned ak_cores(void);
 /// futex(2) of its own: io_uring_setup, futex_waitv, futex_wait, futex_requeue.
 bool ak_unseen_waits(void);
 
-/// rt_sigprocmask(2), in answers to it: a mask that blocks more than the thread's is kept in the
-/// HRT until Linux has to know it, which is at the next call of the thread's that is not one of
-/// these: a clone() of a thread, which begins in the same way; madvise(); exit(). A signal that
-/// comes meanwhile is given back to Linux.
+/// rt_sigprocmask(2), in answers to it: a mask that blocks all signals, but for those that C
+/// libraries use themselves, is kept in the HRT until Linux has to know it, which is at the next
+/// call of the thread's that is not one of these: a clone() of a thread, which begins in the same
+/// way; madvise(); exit(). A signal that comes meanwhile is given back to Linux, or lost if the
+/// program ignores it.
 /// @return 0; AK_FALLBACK: Linux has to answer, or to say what is wrong.
 int64_t ak_signal_mask(int how, const uint64_t *set, uint64_t *old, size_t size);
 
