@@ -14,6 +14,7 @@
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
+#include "ros/state.h"
 
 #define FLAG_TF 0x100ULL
 enum { MSG_DONTWAIT = 0x40, MSG_NOSIGNAL = 0x4000 };

@@ -14,189 +14,15 @@
 #include "ros/crash.h"
 #include "ros/debug.h"
 #include "ros/profile.h"
+#include "ros/state.h"
 #include "ros/trace.h"
 
 enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_UD = 6, VECTOR_GP = 13, VECTOR_PF = 14 };
-
-static void frame_from_regs(struct mv_frame *f, const struct kvm_regs *r)
-{
-    f->r15 = r->r15, f->r14 = r->r14, f->r13 = r->r13, f->r12 = r->r12;
-    f->rbp = r->rbp, f->rbx = r->rbx, f->r11 = r->r11, f->r10 = r->r10;
-    f->r9 = r->r9, f->r8 = r->r8, f->rax = r->rax, f->rcx = r->rcx;
-    f->rdx = r->rdx, f->rsi = r->rsi, f->rdi = r->rdi;
-    f->rip = r->rip, f->rflags = r->rflags, f->rsp = r->rsp;
-}
-
-static void regs_from_frame(struct kvm_regs *r, const struct mv_frame *f)
-{
-    r->r15 = f->r15, r->r14 = f->r14, r->r13 = f->r13, r->r12 = f->r12;
-    r->rbp = f->rbp, r->rbx = f->rbx, r->r11 = f->r11, r->r10 = f->r10;
-    r->r9 = f->r9, r->r8 = f->r8, r->rax = f->rax, r->rcx = f->rcx;
-    r->rdx = f->rdx, r->rsi = f->rsi, r->rdi = f->rdi;
-    r->rip = f->rip, r->rflags = f->rflags, r->rsp = f->rsp;
-}
-
-// What a program may have in its flags; the rest is AK_FLAGS_FIXED.
-#define FLAGS_PROGRAM 0x254dd5ULL // ID AC RF NT OF DF TF SF ZF AF PF CF
-#define FLAG_TF 0x100ULL
-
-// Where the virtual CPU stands, as far as its state is concerned (aerokernel/entry.S).
-enum place {
-    IN_PROGRAM, // its registers are the program's
-    IN_CALL,    // a rewritten site has called: RCX is the address behind it
-    IN_SYSCALL, // SYSCALL has trapped: RCX is the address behind it, R11 the flags
-    IN_REQUEST, // frame: RIP, RSP, flags; registers: the rest; the slot says how far the call is
-    IN_STAMP,   // the same, but the stamp has RAX and RDX
-    IN_RESULT,  // the same, and the call is done
-    IN_ANSWER,  // the frame holds everything
-    IN_TRAP,    // the AeroKernel answers an event; the trap's record says how far it is
-    IN_VECTOR,  // an exception is on its way to the exit, or to the AeroKernel, that deals with it
-};
-
-static enum place place_of(const struct ros_group *group, uint64_t rip)
-{
-    static const struct {
-        const char *end;
-        enum place place;
-    } parts[] = {
-        {ak_call_saved, IN_CALL},     {ak_syscall_return, IN_REQUEST}, {ak_request, IN_SYSCALL},
-        {ak_consumed, IN_REQUEST},    {ak_asynchronous, IN_RESULT},    {ak_answered, IN_REQUEST},
-        {ak_port, IN_ANSWER},         {ak_port + 1, IN_REQUEST},       {ak_stamp, IN_ANSWER},
-        {ak_stamp_saved, IN_REQUEST}, {ak_stamp_end, IN_STAMP},        {ak_local, IN_ANSWER},
-        {ak_local_saved, IN_REQUEST}, {ak_trap_entry, IN_TRAP},        {ak_trap_saved, IN_VECTOR},
-        {ak_done, IN_TRAP},           {ak_trap_forward, IN_RESULT},    {ak_forward, IN_TRAP},
-        {ak_trap_end, IN_REQUEST},
-    };
-    uint64_t offset = rip - group->window;
-    uint64_t first = rip - AK_WINDOW(0);
-    if (rip - AK_VECTOR_PAGE < PAGE_SIZE || (first >= (uint64_t)(ak_trap_entry - ak_entry_page) &&
-                                             first < (uint64_t)(ak_trap_saved - ak_entry_page)))
-        return IN_VECTOR; // the vector page, or the way from there to the window
-    if (ros_space_is_kernel(rip))
-        return READ_ONCE(group->trap->word.active) ? IN_TRAP : IN_PROGRAM;
-    for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
-        if (offset < (uint64_t)(parts[i].end - ak_entry_page))
-            return parts[i].place;
-    return IN_PROGRAM;
-}
 
 _Noreturn void ros_substrate_failed(struct ros_group *group, const char *what, uint64_t detail)
 {
     ros_stats_finish();
     ros_crash(group, what, detail);
-}
-
-uint64_t ros_gs_base(const struct ros_group *group, uint64_t program)
-{
-    return program || !ros.hvm.limits.fsgsbase ? program : group->window;
-}
-
-void ros_read_state(struct ros_group *group, struct hvm_state *ret, uint64_t *cr2)
-{
-    hvm_vcpu_get_state(&group->vcpu, ret, cr2);
-    if (ret->gs_base == group->window)
-        ret->gs_base = 0;
-    group->fs_base = ret->fs_base;
-    group->gs_base = ret->gs_base;
-}
-
-int ros_read_xsave(struct ros_group *group)
-{
-    if (group->xsave_place != XSAVE_IN_VCPU)
-        return 0;
-    int err = hvm_vcpu_get_xsave(&group->vcpu, group->xsave);
-    if (!err)
-        group->xsave_place = XSAVE_IN_BOTH;
-    return err;
-}
-
-// Give the virtual CPU the extended state if it has been changed.
-static void load_xsave(struct ros_group *group)
-{
-    int err = 0;
-    if (group->xsave_place == XSAVE_IN_GROUP)
-        err = hvm_vcpu_set_xsave(&group->vcpu, group->xsave);
-    group->xsave_place = XSAVE_IN_VCPU;
-    if (err)
-        ros_substrate_failed(group, "loading extended state", (uint64_t)-err);
-}
-
-// Take over the event that the AeroKernel is answering: the frame gets the program's state as of
-// the event. Returns MV_TRAP_FAULT or MV_TRAP_CALL; MV_TRAP_NONE if the event is answered already
-// and the frame holds the state to go on with.
-static uint32_t take_trap(struct ros_group *group)
-{
-    struct mv_trap *trap = group->trap;
-    uint32_t active = READ_ONCE(trap->word.active);
-    WRITE_ONCE(trap->word.active, MV_TRAP_NONE);
-    WRITE_ONCE(trap->attention, 0);
-    if (active == MV_TRAP_RESET)
-        ros_reset_xsave(group);
-    if (active != MV_TRAP_FAULT && active != MV_TRAP_CALL && active != MV_TRAP_DONE)
-        return MV_TRAP_NONE;
-    memcpy(group->frame, &trap->state, MV_FRAME_STATE_BYTES);
-    return active == MV_TRAP_DONE ? MV_TRAP_NONE : active;
-}
-
-// The program's state into the frame, from the registers that the virtual CPU was found with. A
-// call that has been asked for, but has not begun, is still to come afterwards.
-static void state_to_frame(struct ros_group *group, const struct kvm_regs *regs)
-{
-    struct mv_frame *f = group->frame;
-    uint64_t rip = f->rip, rflags = f->rflags, rsp = f->rsp;
-    int64_t result;
-    enum place place = place_of(group, regs->rip);
-    if (place == IN_ANSWER)
-        return;
-    if (place == IN_TRAP) {
-        if (take_trap(group) == MV_TRAP_CALL)
-            f->rip -= SYSCALL_BYTES;
-        return;
-    }
-    frame_from_regs(f, regs);
-    if (place == IN_PROGRAM)
-        return;
-    if (place == IN_STAMP) {
-        f->rax = READ_ONCE(group->stamp->rax);
-        f->rdx = READ_ONCE(group->stamp->rdx);
-        place = IN_REQUEST;
-    }
-    f->rcx = place == IN_REQUEST || place == IN_RESULT ? rip : regs->rcx;
-    f->rip = f->rcx;
-    if ((place == IN_CALL || place == IN_SYSCALL) && regs->rsp - group->window < AK_WINDOW_STRIDE)
-        f->rsp = rsp; // the entry is about to push the flags, or to return to CPL 3
-    if (place == IN_SYSCALL)
-        f->rflags = regs->r11;
-    if (place == IN_REQUEST || place == IN_RESULT)
-        f->rflags = rflags;
-    if (place == IN_RESULT)
-        f->rsp = rsp;
-    f->r11 = f->rflags;
-    if (place == IN_RESULT)
-        return;
-    if (place == IN_REQUEST && ros_channel_collect(group, &result))
-        f->rax = (uint64_t)result;
-    else
-        f->rip -= SYSCALL_BYTES;
-}
-
-void ros_load_state(struct ros_group *group, struct hvm_state *state)
-{
-    state->gs_base = ros_gs_base(group, state->gs_base);
-    hvm_vcpu_set_state(&group->vcpu, ros.ring, state);
-}
-
-// Put a state, most often the frame's, into the virtual CPU.
-static void load_frame(struct ros_group *group, const struct mv_frame *frame)
-{
-    struct hvm_state state = {.fs_base = group->fs_base, .gs_base = group->gs_base};
-    regs_from_frame(&state.regs, frame);
-    state.regs.rip = rw_resume_rip(state.regs.rip);
-    state.regs.rflags = (state.regs.rflags & FLAGS_PROGRAM) | AK_FLAGS_FIXED;
-    if (group->debug.stepping)
-        state.regs.rflags |= FLAG_TF;
-    ros_load_state(group, &state);
-    group->resume = ROS_CONTINUE;
 }
 
 static void raise_or_go_on(struct ros_group *group, int sig, const struct ros_signal *signal)
@@ -344,13 +170,13 @@ static bool is_int1(uint64_t rip)
 // Returns false if that is not where the program is.
 static bool step_over(struct ros_group *group, const struct kvm_regs *regs)
 {
-    enum place place = place_of(group, regs->rip);
-    if (place != IN_PROGRAM)
-        state_to_frame(group, regs); // back to the SYSCALL in the stub
+    enum ros_place place = ros_place_of(group, regs->rip);
+    if (place != ROS_IN_PROGRAM)
+        ros_state_to_frame(group, regs); // back to the SYSCALL in the stub
     else if (!rw_in_stub(regs->rip))
         return false;
     else
-        frame_from_regs(group->frame, regs);
+        ros_frame_from_regs(group->frame, regs);
     group->frame->rip = rw_syscall_of(group->frame->rip);
     return true;
 }
@@ -369,7 +195,7 @@ static void request(struct ros_group *group)
         ros_override_request(group);
     else
         ros_syscall_dispatch(group);
-    if (group->frame->rflags & FLAG_TF) { // or the entry's own instructions would trap
+    if (group->frame->rflags & ROS_FLAG_TF) { // or the entry's own instructions would trap
         struct hvm_state state;
         ros_read_state(group, &state, NULL);
         group->resume = ROS_LOAD;
@@ -382,7 +208,7 @@ static void event_handed_over(struct ros_group *group, bool no_memory)
 {
     struct hvm_state state;
     uint64_t error = READ_ONCE(group->trap->error), cr2 = READ_ONCE(group->trap->cr2);
-    uint32_t event = take_trap(group);
+    uint32_t event = ros_take_trap(group);
     ros_read_state(group, &state, NULL);
     if (event == MV_TRAP_CALL)
         request(group);
@@ -393,7 +219,8 @@ static void event_handed_over(struct ros_group *group, bool no_memory)
     ros_trace(
         &(struct ros_event){.kind = MV_TRACE_EXCEPTION, .nr = VECTOR_PF, .a = {error, rip, cr2}},
         rdtsc());
-    if (place_of(group, rip) != IN_PROGRAM) // the AeroKernel itself does nothing that may fault
+    if (ros_place_of(group, rip) !=
+        ROS_IN_PROGRAM) // the AeroKernel itself does nothing that may fault
         ros_substrate_failed(group, "exception in the AeroKernel", VECTOR_PF);
     if (!no_memory || !make_room(group, cr2))
         page_fault(group, error, cr2);
@@ -404,21 +231,21 @@ static void event_handed_over(struct ros_group *group, bool no_memory)
 static bool debugged(struct ros_group *group, unsigned vector, const struct kvm_regs *regs,
                      bool *in_frame)
 {
-    enum place place = place_of(group, regs->rip);
+    enum ros_place place = ros_place_of(group, regs->rip);
     bool step = group->debug.stepping && vector == VECTOR_DB;
-    bool kernel = place == IN_TRAP && ros_space_is_kernel(regs->rip);
+    bool kernel = place == ROS_IN_TRAP && ros_space_is_kernel(regs->rip);
     if (!step && !(kernel && vector == VECTOR_UD && ros_debug_is_breakpoint(regs->rip)))
         return false;
     *in_frame = !kernel;
     if (kernel) { // the event that it answers does not begin anew: this is what is looked at
         struct mv_frame state;
-        frame_from_regs(&state, regs);
+        ros_frame_from_regs(&state, regs);
         ros_debug_kernel(group, &state, step);
-        load_frame(group, &state);
+        ros_load_frame(group, &state);
         return true;
     }
-    state_to_frame(group, regs);
-    ros_debug_stepped(group, place == IN_PROGRAM);
+    ros_state_to_frame(group, regs);
+    ros_debug_stepped(group, place == ROS_IN_PROGRAM);
     return true;
 }
 
@@ -451,21 +278,21 @@ static bool exception(struct ros_group *group)
     if (ros_debug_on() && debugged(group, e.vector, &state.regs, &in_frame))
         return in_frame;
     // A program that steps through itself sees a rewritten site as the one instruction it was.
-    if (e.vector == VECTOR_DB && e.rflags & FLAG_TF && step_over(group, &state.regs))
+    if (e.vector == VECTOR_DB && e.rflags & ROS_FLAG_TF && step_over(group, &state.regs))
         return true;
     if (is_request(group, &e)) {
         request(group);
         group->resume = ROS_LOAD; // at CPL 0
         return true;
     }
-    enum place place = place_of(group, e.rip);
-    if (place == IN_TRAP) {
+    enum ros_place place = ros_place_of(group, e.rip);
+    if (place == ROS_IN_TRAP) {
         event_handed_over(group, false);
         return true;
     }
-    if (place != IN_PROGRAM)
+    if (place != ROS_IN_PROGRAM)
         ros_substrate_failed(group, "exception in the AeroKernel", e.vector);
-    state_to_frame(group, &state.regs);
+    ros_state_to_frame(group, &state.regs);
     if (e.software) { // Linux knows what it makes of it
         group->frame->rip -= trap_length(e.rip, e.vector);
         replicate(group);
@@ -477,7 +304,7 @@ static bool exception(struct ros_group *group)
         replicate(group);
         return true;
     }
-    int code = is_int1(e.rip - 1) && !(e.rflags & FLAG_TF) ? TRAP_BRKPT : TRAP_TRACE;
+    int code = is_int1(e.rip - 1) && !(e.rflags & ROS_FLAG_TF) ? TRAP_BRKPT : TRAP_TRACE;
     struct ros_signal signal = {.info = {.si_signo = SIGTRAP, .si_code = code},
                                 .trapno = VECTOR_DB};
     signal.info.si_addr = (void *)e.rip;
@@ -491,14 +318,14 @@ static void fault(struct ros_group *group)
     struct hvm_state state;
     ros_read_state(group, &state, NULL);
     ros_control_check(group, &state);
-    enum place place = place_of(group, state.regs.rip);
-    if (place == IN_TRAP) {
+    enum ros_place place = ros_place_of(group, state.regs.rip);
+    if (place == ROS_IN_TRAP) {
         event_handed_over(group, true);
         return;
     }
-    if (place != IN_PROGRAM)
+    if (place != ROS_IN_PROGRAM)
         ros_substrate_failed(group, "fault in the AeroKernel", 0);
-    state_to_frame(group, &state.regs);
+    ros_state_to_frame(group, &state.regs);
     group->resume = ROS_LOAD;
     ros_trace(&(struct ros_event){.kind = MV_TRACE_FAULT, .a = {0, group->frame->rip}}, begin);
     replicate(group);
@@ -512,16 +339,16 @@ static bool interrupted(struct ros_group *group)
     hvm_unkick(&group->vcpu);
     ros_read_state(group, &state, NULL);
     ros_control_check(group, &state);
-    enum place place = place_of(group, state.regs.rip);
+    enum ros_place place = ros_place_of(group, state.regs.rip);
     // An exception comes first, and then to us.
-    if (place == IN_VECTOR || ros_override_holds(group)) {
+    if (place == ROS_IN_VECTOR || ros_override_holds(group)) {
         WRITE_ONCE(group->trap->attention, 1);
         return false;
     }
     // An event that the AeroKernel is answering begins anew: it may have seen no signal waiting.
-    if (!ros_signal_waiting(group) && !ros_debug_waiting(group) && place != IN_TRAP)
+    if (!ros_signal_waiting(group) && !ros_debug_waiting(group) && place != ROS_IN_TRAP)
         return false;
-    state_to_frame(group, &state.regs);
+    ros_state_to_frame(group, &state.regs);
     group->resume = ROS_LOAD;
     ros_trace(&(struct ros_event){.kind = MV_TRACE_KICK, .a = {0, group->frame->rip}}, begin);
     return true;
@@ -587,8 +414,8 @@ void ros_loop(struct ros_group *group)
         if (ros_override_holds(group) && (ros_signal_waiting(group) || ros_debug_waiting(group)))
             WRITE_ONCE(group->trap->attention, 1);
         if (group->resume == ROS_LOAD)
-            load_frame(group, group->frame);
-        load_xsave(group);
+            ros_load_frame(group, group->frame);
+        ros_load_xsave(group);
         ros_group_follow_cpu(group);
         if (ros_profile)
             ros_profile_enters(group);

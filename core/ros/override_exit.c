@@ -11,6 +11,7 @@
 #include "base/sys.h"
 #include "ros/channel.h"
 #include "ros/debug.h"
+#include "ros/state.h"
 #include "ros/trace.h"
 
 bool ros_override_runs(const struct ros_group *group)

@@ -20,6 +20,7 @@
 #include "ros/channel.h"
 #include "ros/debug.h"
 #include "ros/profile.h"
+#include "ros/state.h"
 #include "ros/trace.h"
 
 // A clone request in the terms of clone3, whichever call made it.

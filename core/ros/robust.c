@@ -11,6 +11,7 @@
 
 #include "base/sys.h"
 #include "ros/channel.h"
+#include "ros/state.h"
 
 // Distance from the thread pointer to the list's head that was given last; 0: none yet.
 static uint64_t distance;

@@ -380,19 +380,9 @@ _Noreturn void ros_substrate_failed(struct ros_group *group, const char *what, u
 // Merge what Linux maps at an address, unless it is merged. Returns true if it had to be. Ends the
 // process where guest physical space is used up.
 bool ros_merge_missing(uint64_t address);
-// Put a state into the virtual CPU; the bases are those that the program believes in.
-void ros_load_state(struct ros_group *group, struct hvm_state *state);
 
 // The partner's loop: run the virtual CPU and answer its events until the thread ends.
 _Noreturn void ros_loop(struct ros_group *group);
-// The virtual CPU's state with the bases that the program believes in: while the GS base is not the
-// program's own, the AeroKernel keeps its window there for rewritten system-call sites.
-void ros_read_state(struct ros_group *group, struct hvm_state *ret, uint64_t *cr2);
-// Have the program's extended state in group->xsave. Who changes it there says so by
-// group->xsave_place = XSAVE_IN_GROUP. Returns 0 or a negative errno.
-int ros_read_xsave(struct ros_group *group);
-// The GS base to load for what the program believes in.
-uint64_t ros_gs_base(const struct ros_group *group, uint64_t program);
 
 // measure.c ----------------------------------------------------------------------------------
 

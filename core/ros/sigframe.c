@@ -7,7 +7,7 @@
 
 #include "base/string.h"
 #include "rewrite/rewrite.h"
-#include "ros/ros.h"
+#include "ros/state.h"
 
 #define XSTATE_SSE 2ULL
 enum { SW_RESERVED = 464, MXCSR = 24, XMM_BEGIN = 160, XMM_END = 416 };

@@ -8,7 +8,7 @@
 #include "base/region.h"
 #include "base/sys.h"
 #include "rewrite/rewrite.h"
-#include "ros/ros.h"
+#include "ros/state.h"
 
 static int64_t attach(struct ros_group *group, uint64_t version)
 {
