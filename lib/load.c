@@ -78,6 +78,19 @@ static int map_image(const char *file, size_t size, struct mv_adoption *adoption
     return memcmp(*entry + MV_CORE_MARK, mark, sizeof(mark)) ? -ENOEXEC : 0;
 }
 
+// What to do when the core has refused.
+static const char *advice(int err)
+{
+    switch (err) {
+    case -ENOMEM:
+        return "free memory or raise the limit (ulimit -v)";
+    case -EINVAL:
+        return "check the option config, and see multiverse doctor";
+    default:
+        return "see multiverse doctor";
+    }
+}
+
 // Map the core and call it.
 static int attach(struct mv_hrt *hrt, const char *path, const char *file, size_t size,
                   const char *config)
@@ -103,9 +116,7 @@ static int attach(struct mv_hrt *hrt, const char *path, const char *file, size_t
     } else {
         err = ((int (*)(struct mv_adoption *))entry)(&adoption);
         if (err)
-            fail(err, "HRT: %s; %s", adoption.what,
-                 err == -ENOMEM ? "free memory or raise the limit (ulimit -v)"
-                                : "see multiverse doctor");
+            fail(err, "HRT: %s; %s", adoption.what, advice(err));
     }
     if (adoption.image_size) // otherwise the core has moved to its region
         munmap((void *)adoption.image, adoption.image_size);

@@ -66,7 +66,8 @@ struct mv_call {
 /// Make an HRT.
 /// @param options NULL for the defaults.
 /// @return 0; -EBUSY: there is one; -ENOENT, -EACCES, -ENODEV: no /dev/kvm to be used;
-///         -ENOTSUP: the processor has no FSGSBASE; -EINVAL; -ENOMEM; -EAGAIN: no more threads.
+///         -ENOTSUP: the processor has no FSGSBASE; -EINVAL: a wrong option; -ENOMEM;
+///         -EAGAIN: no more threads.
 int mv_hrt_create(const struct mv_hrt_options *options, struct mv_hrt **ret);
 
 /// The ring that functions run at: 0 or 3; -1 where they are called natively (MV_HRT_NATIVE).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import doctest
+import errno
 import json
 import mmap
 import os
@@ -377,6 +378,26 @@ def test_partition_of_cores(facts: dict[str, str]) -> None:
     assert os.sched_getaffinity(0) == before
     with pytest.raises(multiverse.HrtError, match="hrtcpus"):
         multiverse.Hrt(config=f"hrtcpus={1 << own + 900:#x}")
+
+
+@pytest.mark.parametrize(
+    ("config", "wrong"),
+    [
+        ("hrtcpu=0x1", "unknown configuration key hrtcpu"),
+        ("hrtmemory=much", "configuration key hrtmemory: not a number"),
+        ("hrtcpus=2", "configuration key hrtcpus: not a mask of CPUs"),
+        ("physbits=20", "configuration key physbits: not from 36 to 52"),
+        ("ring=1", "configuration key ring: neither auto, 0 nor 3"),
+        ("channel=fast", "configuration key channel: neither auto, sync nor async"),
+    ],
+)
+def test_a_wrong_configuration_is_an_error(facts: dict[str, str], config: str, wrong: str) -> None:
+    """The process lives on, and can make another HRT."""
+    with pytest.raises(multiverse.HrtError, match=f"HRT: {wrong}: .*check the option") as raised:
+        multiverse.Hrt(config=config)
+    assert raised.value.errno == errno.EINVAL
+    with multiverse.Hrt() as hrt:
+        assert hrt.call(ctypes.CDLL(None).strlen, b"hybrid") == 6
 
 
 def test_doctest(facts: dict[str, str]) -> None:

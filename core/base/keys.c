@@ -1,6 +1,6 @@
 #include "base/keys.h"
 
-#include "base/print.h"
+#include "base/format.h"
 #include "base/string.h"
 
 bool mv_item_next(const char **list, struct mv_item *ret)
@@ -25,7 +25,7 @@ bool mv_item_is(const struct mv_item *item, const char *word)
     return strlen(word) == item->value_len && strncmp(item->value, word, item->value_len) == 0;
 }
 
-unsigned mv_item_number(const struct mv_item *item)
+const char *mv_key_number(const struct mv_item *item, void *member)
 {
     unsigned value = 0;
     bool valid = item->value_len > 0 && item->value_len <= 7;
@@ -33,38 +33,41 @@ unsigned mv_item_number(const struct mv_item *item)
         valid = item->value[i] >= '0' && item->value[i] <= '9';
         value = value * 10 + (unsigned)(item->value[i] - '0');
     }
-    if (!valid)
-        mv_die(MV_EXIT_FAILURE, "core: configuration key %s: not a number", item->key);
-    return value;
+    *(unsigned *)member = value;
+    return valid ? NULL : "not a number";
 }
 
-void mv_key_number(const struct mv_item *item, void *member)
+const char *mv_key_auto(const struct mv_item *item, void *member)
 {
-    *(unsigned *)member = mv_item_number(item);
+    *(int *)member = -1;
+    return mv_item_is(item, "auto") ? NULL : mv_key_number(item, member);
 }
 
-void mv_key_auto(const struct mv_item *item, void *member)
+const char *mv_key_flag(const struct mv_item *item, void *member)
 {
-    *(int *)member = mv_item_is(item, "auto") ? -1 : (int)mv_item_number(item);
+    unsigned number;
+    const char *wrong = mv_key_number(item, &number);
+    *(bool *)member = number != 0;
+    return wrong;
 }
 
-void mv_key_flag(const struct mv_item *item, void *member)
-{
-    *(bool *)member = mv_item_number(item) != 0;
-}
-
-void mv_keys_parse(const char *list, const struct mv_key *keys, unsigned count, void *structure)
+bool mv_keys_parse(const char *list, const struct mv_key *keys, unsigned count, void *structure,
+                   char wrong[MV_KEYS_WRONG])
 {
     struct mv_item item;
     while (mv_item_next(&list, &item)) {
         unsigned i = 0;
         while (i < count && strcmp(keys[i].name, item.key))
             i++;
-        if (i == count)
-            mv_die(MV_EXIT_FAILURE,
-                   "core: unknown configuration key %s; core and command line "
-                   "are of different versions, install again",
-                   item.key);
-        keys[i].parse(&item, (char *)structure + keys[i].member);
+        if (i == count) {
+            mv_format(wrong, MV_KEYS_WRONG, "unknown configuration key %s", item.key);
+            return false;
+        }
+        const char *what = keys[i].parse(&item, (char *)structure + keys[i].member);
+        if (what) {
+            mv_format(wrong, MV_KEYS_WRONG, "configuration key %s: %s", item.key, what);
+            return false;
+        }
     }
+    return true;
 }

@@ -16,13 +16,11 @@ bool mv_item_next(const char **list, struct mv_item *ret);
 
 // True if the item's value is this word.
 bool mv_item_is(const struct mv_item *item, const char *word);
-// The number that the item's value is, of at most seven decimal digits; dies with 125 if it is
-// none.
-unsigned mv_item_number(const struct mv_item *item);
 
-// Put an item's value into a member of a structure; die with 125 if it cannot be one.
-typedef void mv_key_parser(const struct mv_item *item, void *member);
-mv_key_parser mv_key_number; // unsigned, or int
+// Put an item's value into a member of a structure. Returns NULL, or in words what is wrong with
+// the value.
+typedef const char *mv_key_parser(const struct mv_item *item, void *member);
+mv_key_parser mv_key_number; // unsigned, or int: at most seven decimal digits
 mv_key_parser mv_key_auto;   // int: a number, or -1 for `auto`
 mv_key_parser mv_key_flag;   // bool: true unless the number is 0
 
@@ -32,7 +30,11 @@ struct mv_key {
     size_t member; // its offset in the structure
 };
 
-// Put the values of a list into a structure; dies with 125 on an unknown key.
-void mv_keys_parse(const char *list, const struct mv_key *keys, unsigned count, void *structure);
+enum { MV_KEYS_WRONG = 96 }; // bytes of what is wrong with a list, in words
+
+// Put the values of a list into a structure. Returns false at the first unknown key or wrong value
+// and says in `wrong` which.
+bool mv_keys_parse(const char *list, const struct mv_key *keys, unsigned count, void *structure,
+                   char wrong[MV_KEYS_WRONG]);
 
 #endif

@@ -100,7 +100,9 @@ void mv_adopt(void *argument)
     // Without effect but that Linux checks it.
     if (sys1(__NR_unshare, CLONE_VM))
         refuse(adoption, "a process with several threads", -EBUSY);
-    mv_config_parse("quiet=1", &config);
+    char wrong[MV_KEYS_WRONG];
+    if (!mv_config_parse("quiet=1", &config, wrong))
+        refuse(adoption, wrong, -EINVAL);
     int err =
         adoption->modules_size ? ros_override_take(adoption->modules, adoption->modules_size) : 0;
     if (err)

@@ -80,7 +80,11 @@ int mv_attach(const struct mv_attach_request *request, struct mv_attach_answer *
 {
     struct ros_group *first;
     struct mv_costs costs;
-    mv_config_parse(request->config, &config);
+    static char wrong[MV_KEYS_WRONG];
+    if (!mv_config_parse(request->config, &config, wrong)) {
+        *what = wrong;
+        return -EINVAL;
+    }
     ros.attached = true;
     ros.exe_by_kernel = true;
     // Pollers would act with rights that the process may have given up meanwhile.

@@ -1,15 +1,15 @@
-#include "base/keys.h"
-#include "base/print.h"
+#include "base/format.h"
 #include "base/string.h"
 #include "main/main.h"
 
-static void automatic(const struct mv_item *item, void *off)
+static const char *automatic(const struct mv_item *item, void *off)
 {
     *(bool *)off = !mv_item_is(item, "auto");
+    return NULL;
 }
 
 // A set of CPUs as a hexadecimal mask with 0x in front, and not empty.
-static void cpu_mask(const struct mv_item *item, void *ret)
+static const char *cpu_mask(const struct mv_item *item, void *ret)
 {
     struct ros_cpus cpus = {0};
     const char *text = item->value;
@@ -23,27 +23,26 @@ static void cpu_mask(const struct mv_item *item, void *ret)
         cpus.bits[i / 16] |= (digit & 15) << i % 16 * 4;
         any |= digit;
     }
-    if (!valid || !any)
-        mv_die(MV_EXIT_FAILURE, "core: configuration key %s: not a mask of CPUs", item->key);
     *(struct ros_cpus *)ret = cpus;
+    return valid && any ? NULL : "not a mask of CPUs";
 }
 
-static void channel_mode(const struct mv_item *item, void *ret)
+static const char *channel_mode(const struct mv_item *item, void *ret)
 {
     static const char *const names[] = {"auto", "sync", "async"};
     unsigned i = 0;
     while (i < ARRAY_SIZE(names) && !mv_item_is(item, names[i]))
         i++;
-    if (i == ARRAY_SIZE(names))
-        mv_die(MV_EXIT_FAILURE, "core: configuration key channel: neither auto, sync nor async");
     *(enum ros_channel_mode *)ret = (enum ros_channel_mode)i;
+    return i < ARRAY_SIZE(names) ? NULL : "neither auto, sync nor async";
 }
 
 // Any text without a comma. One that is too long counts as none.
-static void words(const struct mv_item *item, void *ret)
+static const char *words(const struct mv_item *item, void *ret)
 {
     if (item->value_len < MV_TEXT_BYTES)
         memcpy(ret, item->value, item->value_len);
+    return NULL;
 }
 
 void mv_config_inherit(const char *text, char *ret, size_t size)
@@ -65,7 +64,22 @@ void mv_config_inherit(const char *text, char *ret, size_t size)
     }
 }
 
-void mv_config_parse(const char *text, struct mv_config *ret)
+// From 36 to 52.
+static const char *phys_bits(const struct mv_item *item, void *ret)
+{
+    const char *wrong = mv_key_number(item, ret);
+    unsigned bits = *(unsigned *)ret;
+    return wrong || (bits >= 36 && bits <= 52) ? wrong : "not from 36 to 52";
+}
+
+static const char *ring(const struct mv_item *item, void *ret)
+{
+    const char *wrong = mv_key_auto(item, ret);
+    int value = *(int *)ret;
+    return wrong || value == -1 || value == 0 || value == 3 ? wrong : "neither auto, 0 nor 3";
+}
+
+bool mv_config_parse(const char *text, struct mv_config *ret, char wrong[MV_KEYS_WRONG])
 {
 #define MEMBER(name) offsetof(struct mv_config, name)
     static const struct mv_key keys[] = {
@@ -74,8 +88,8 @@ void mv_config_parse(const char *text, struct mv_config *ret)
         {"quiet", mv_key_flag, MEMBER(quiet)},
         {"follow", mv_key_flag, MEMBER(follow)},
         {"loadonly", mv_key_flag, MEMBER(loadonly)},
-        {"physbits", mv_key_number, MEMBER(phys_bits)},
-        {"ring", mv_key_auto, MEMBER(ring)},
+        {"physbits", phys_bits, MEMBER(phys_bits)},
+        {"ring", ring, MEMBER(ring)},
         {"stats", mv_key_number, MEMBER(stats_fd)},
         {"trace", mv_key_number, MEMBER(trace_fd)},
         {"profile", mv_key_number, MEMBER(profile_fd)},
@@ -96,9 +110,5 @@ void mv_config_parse(const char *text, struct mv_config *ret)
     ret->ring = ret->stats_fd = ret->trace_fd = ret->profile_fd = -1;
     ret->debug_fd = ret->debug_socket = -1;
     ret->override_fd = -1;
-    mv_keys_parse(text, keys, ARRAY_SIZE(keys), ret);
-    if (ret->phys_bits && (ret->phys_bits < 36 || ret->phys_bits > 52))
-        mv_die(MV_EXIT_FAILURE, "core: configuration key physbits: not from 36 to 52");
-    if (ret->ring != -1 && ret->ring != 0 && ret->ring != 3)
-        mv_die(MV_EXIT_FAILURE, "core: configuration key ring: neither auto, 0 nor 3");
+    return mv_keys_parse(text, keys, ARRAY_SIZE(keys), ret, wrong);
 }

@@ -296,7 +296,11 @@ static void start(void *unused)
         mv_die(2, "core: usage: multiverse-core CONFIG PATH ARGV0 [ARGS...] | probe [CONFIG] | "
                   "latency [CONFIG] | kernel CONFIG PATH ARGV0 [ARGS...] | routes | "
                   "crash FD TO PYTHON");
-    mv_config_parse(command ? (arguments.argc > 2 ? argv[2] : no_config) : argv[1], &config);
+    char wrong[MV_KEYS_WRONG];
+    const char *text = command ? (arguments.argc > 2 ? argv[2] : no_config) : argv[1];
+    if (!mv_config_parse(text, &config, wrong))
+        mv_die(MV_EXIT_FAILURE,
+               "core: %s; core and command line are of different versions, install again", wrong);
     if (probe)
         mv_probe(&config);
     if (latency)

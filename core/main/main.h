@@ -4,6 +4,7 @@
 
 #include "abi/attach.h"
 #include "abi/fat.h"
+#include "base/keys.h"
 #include "base/types.h"
 #include "loader/elf.h"
 #include "ros/channel.h"
@@ -32,8 +33,8 @@ struct mv_config {
     char crash[MV_TEXT_BYTES], python[MV_TEXT_BYTES];
 };
 
-// Parse CONFIG; dies with 125 on an unknown key or value.
-void mv_config_parse(const char *text, struct mv_config *ret);
+// Parse CONFIG. Returns false on an unknown key or a wrong value and says in `wrong` which.
+bool mv_config_parse(const char *text, struct mv_config *ret, char wrong[MV_KEYS_WRONG]);
 
 // The CONFIG for programs that this one executes: the same, but silent, and without what belongs
 // to one process.

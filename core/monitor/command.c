@@ -15,7 +15,10 @@ static void parse(const char *text, struct mon_config *ret)
         {"report", mv_key_number, MEMBER(report_fd)},
     };
     *ret = (struct mon_config){.memory_mib = 256, .cpus = 1, .ring = -1, .report_fd = -1};
-    mv_keys_parse(text, keys, ARRAY_SIZE(keys), ret);
+    char wrong[MV_KEYS_WRONG];
+    if (!mv_keys_parse(text, keys, ARRAY_SIZE(keys), ret, wrong))
+        mv_die(MV_EXIT_FAILURE,
+               "core: %s; core and command line are of different versions, install again", wrong);
     if (ret->memory_mib < MEMORY_MIN || ret->memory_mib > MEMORY_MAX)
         mv_die(MV_EXIT_FAILURE, "core: configuration key memory: not from %u to %u MiB", MEMORY_MIN,
                MEMORY_MAX);
