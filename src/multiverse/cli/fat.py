@@ -7,15 +7,16 @@ import json
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
 from multiverse.cli.override import override_option
 from multiverse.core import EXIT_FAILURE
+from multiverse.files import write_whole
 from multiverse.toolchain import fat
 from multiverse.toolchain.elf import Executable, Refused
 from multiverse.toolchain.pack import pack as make_fat
@@ -48,20 +49,8 @@ def read(path: str) -> bytes:
 
 
 def write(path: str, content: bytes, mode: int) -> None:
-    """Write a program: whole or not at all, sparse where it is empty."""
-    directory = os.path.dirname(path) or "."
-    fd, temporary = tempfile.mkstemp(prefix=".multiverse-", dir=directory)
-    try:
-        with open(fd, "wb") as file:
-            for at, part in fat.holes(content):
-                file.seek(at)
-                file.write(part)
-            file.truncate(len(content))
-            os.fchmod(file.fileno(), stat.S_IMODE(mode) & ~SET_ID)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    """Write a program, sparse where it is empty."""
+    write_whole(Path(path), content, stat.S_IMODE(mode) & ~SET_ID, fat.holes(content))
 
 
 def modules_for(overrides: tuple[str, ...]) -> tuple[bytes, bytes]:

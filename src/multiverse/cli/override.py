@@ -124,8 +124,8 @@ def build(files: tuple[str, ...], output: str | None) -> None:
 
     That of NAME.toml is NAME.override in the current folder.
     """
+    from multiverse.files import write_whole
     from multiverse.overrides.build import build as make
-    from multiverse.overrides.build import write_whole
     from multiverse.overrides.errors import Mistakes, Unusable
     from multiverse.overrides.sets import MODULE_SUFFIX
 

@@ -16,6 +16,7 @@ from elftools.common.exceptions import ELFError
 
 from multiverse import __version__
 from multiverse.core import core_path
+from multiverse.files import write_whole
 from multiverse.overrides import compiler, described
 from multiverse.overrides.definition import Definition, Override, only_names_sets, read
 from multiverse.overrides.errors import Mistake, Mistakes, Place, Unusable, similar
@@ -350,19 +351,6 @@ def _with_work(path: Path, name: str | None, step: Callable[[_Work], T]) -> T:
     definition = read(path, name)
     with tempfile.TemporaryDirectory(prefix="multiverse-override-") as directory:
         return step(_Work(definition, name, directory))
-
-
-def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a file, or leave what is there. Raises OSError."""
-    fd, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
-    try:
-        with open(fd, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), mode)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _cache_place(path: Path, name: str) -> Path | None:

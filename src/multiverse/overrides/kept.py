@@ -24,7 +24,9 @@ DIGEST_BYTES = 32
 def cache_directory() -> Path | None:
     """Where modules and blobs are kept; None if nothing can be."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home, "multiverse", "overrides") if os.path.isabs(home) else None
+    # No home is made for a user that has none.
+    usable = os.path.isabs(home) and os.path.isdir(os.path.dirname(home))
+    return Path(home, "multiverse", "overrides") if usable else None
 
 
 def _state(path: str) -> list[Any]:
@@ -100,7 +102,7 @@ class Kept:
         files: all that it was made of; interpreter, loaded: the program's dynamic linker, and what
         that found, if this matters.
         """
-        from multiverse.overrides.build import write_whole
+        from multiverse.files import write_whole
 
         with contextlib.suppress(OSError, ValueError):
             of = [_state(os.path.abspath(path)) for path in files]
