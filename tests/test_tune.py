@@ -278,6 +278,8 @@ def test_nothing_is_left_open() -> None:
         (["-o", "/nonexistent/x", "true"], 2, "no such directory"),
         (["--stdin=/nonexistent", "true"], 2, "--stdin"),
         (["nosuchprogram"], 127, "not found"),
+        (["./nosuchprogram"], 127, "No such file"),
+        (["/usr"], 126, "Permission denied"),
         (["--timeout=0.05", "--", "sleep", "9"], 125, "did not end within"),
         ([], 2, "Missing argument"),
     ],

@@ -17,7 +17,7 @@ from typing import IO, Any, NoReturn
 
 import cffi
 
-from multiverse.cli.run import program_environment, restore_signals
+from multiverse.cli.run import program_environment
 from multiverse.core import core_header, core_path, probe, routes
 from multiverse.syscalls import NAMES
 
@@ -202,8 +202,31 @@ def wait_for(pid: int) -> int:
     return os.waitpid(pid, 0)[1]
 
 
+def run_core(config: list[str], path: str, argv: list[str]) -> int:
+    """Run the core as a child, to the program's end. Returns its wait status.
+
+    Raises OSError if it cannot be started.
+    """
+    core = str(core_path())
+    words = [core, ",".join(config), path, *argv]
+    # Python ignores these two signals, and a child would inherit that.
+    signals = [signal.SIGPIPE, signal.SIGXFSZ]
+    environment = program_environment(config)
+    return wait_for(os.posix_spawn(core, words, environment, setsigdef=signals))
+
+
 def _open_output(name: str | None) -> IO[str] | None:
     return None if name in (None, "-") else Path(str(name)).open("w")
+
+
+def _write_json(file: IO[str], content: Any, indent: int | None = None) -> None:
+    """Write and close a file. Raises OSError with its name."""
+    try:
+        with file:
+            json.dump(content, file, indent=indent)
+    except OSError as error:
+        error.filename = file.name
+        raise
 
 
 def run_observed(
@@ -212,7 +235,7 @@ def run_observed(
     """Run the program as a child and report.
 
     stats: "-" for a table on stderr, else a file for JSON; trace: a file for trace-event JSON.
-    Raises OSError if the files or the child cannot be made.
+    Raises OSError if the files or the child cannot be made, and if a file cannot be written.
     """
     ffi = _interface()
     stats_file, trace_file = _open_output(stats), _open_output(trace)
@@ -231,20 +254,14 @@ def run_observed(
         header.capacity = TRACE_CAPACITY
         header.tsc_hz = int(probe()["tsc_hz"])
         del header
-    core = str(core_path())
-    pid = os.fork()
-    if pid == 0:
-        restore_signals()
-        os.execve(core, [core, ",".join(config), path, *argv], program_environment(config))
-    status = wait_for(pid)
+    status = run_core(config, path, argv)
     if stats is not None:
         counters = read_stats(maps["stats"])
         if stats_file:
-            with stats_file:
-                json.dump(counters, stats_file, indent=2)
+            _write_json(stats_file, counters, indent=2)
         else:
-            print_stats(counters)
+            with contextlib.suppress(OSError):  # stderr may be full, or its reader gone
+                print_stats(counters)
     if trace_file:
-        with trace_file:
-            json.dump(trace_json(maps["trace"]), trace_file)
+        _write_json(trace_file, trace_json(maps["trace"]))
     end_as(status)

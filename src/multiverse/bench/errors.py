@@ -18,6 +18,21 @@ class BenchError(Exception):
         super().__init__(f"{what}: {_one_line(why)}; {advice}")
 
 
+class CannotStart(BenchError):
+    """A program cannot be started.
+
+    Args:
+        path: of the program.
+        error: of starting it.
+    """
+
+    def __init__(self, path: str, error: OSError) -> None:
+        why = error.strerror or str(error)
+        super().__init__(f"start: {path}", why, "see that the file can be run")
+        #: Whether that is because there is no such file.
+        self.missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+
+
 class Difference(Exception):
     """A run did not do what the reference run did: other output, other status, or no end.
 

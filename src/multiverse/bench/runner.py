@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from multiverse.bench.errors import BenchError, Difference
+from multiverse.bench.errors import BenchError, CannotStart, Difference
 
 T = TypeVar("T")
 
@@ -166,7 +166,8 @@ def run(
         inherited: descriptors that it has beside the standard ones.
 
     Raises:
-        BenchError: the command cannot be started, or its input not be read.
+        CannotStart: the command cannot be started.
+        BenchError: its input cannot be read.
         Difference: it did not end in time.
     """
     with _input(stdin) as read:
@@ -188,9 +189,7 @@ def run(
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
             )
         except OSError as error:
-            raise BenchError(
-                f"start: {command[0]}", error.strerror or str(error), "see that the file can be run"
-            ) from error
+            raise CannotStart(command[0], error) from error
         ended = False
         try:
             ended = _ends_within(pid, timeout)

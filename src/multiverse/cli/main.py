@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from typing import cast
+import os
+import sys
+from typing import Any, cast
 
 import click
 
 from multiverse import __version__
+from multiverse.cli.ending import EXIT_INTERRUPTED
+from multiverse.core import EXIT_FAILURE
 
 COMMANDS = {
     "aerokernel": "Print what programs that use the AeroKernel are compiled with.",
@@ -38,7 +43,29 @@ PLACES = {
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are modules of this package."""
+    """A group whose commands are modules of this package.
+
+    Commands see to the errors of their own files; what is left is standard output's.
+    """
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            on_what = error.filename or "standard output"
+            reason = error.strerror or error
+            with contextlib.suppress(OSError):
+                click.echo(f"multiverse: {on_what}: {reason}; see that it can be written", err=True)
+            # What is still buffered would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(EXIT_FAILURE)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("multiverse: interrupted", err=True)
+            sys.exit(EXIT_INTERRUPTED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)

@@ -13,8 +13,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from multiverse.cli.override import override_option
-from multiverse.cli.run import crash_config, crash_destination, find_program, override_config
-from multiverse.core import EXIT_FAILURE, core_path
+from multiverse.cli.run import (
+    crash_config,
+    crash_destination,
+    find_program,
+    override_config,
+    why_not,
+)
+from multiverse.core import EXIT_FAILURE
 
 if TYPE_CHECKING:
     from multiverse.profile.model import Profile
@@ -213,7 +219,7 @@ def record(
     try:
         recording = run(config, path, list(command), events)
     except OSError as error:
-        fail(f"{error.filename or core_path()}: {error.strerror}; install again")
+        fail(why_not(error))
     try:
         found = recording.profile()
     except ValueError as error:

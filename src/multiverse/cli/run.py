@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -67,6 +68,21 @@ def exec_core(config: list[str], path: str, argv: list[str]) -> NoReturn:
     restore_signals()
     core = str(core_path())
     os.execve(core, [core, ",".join(config), path, *argv], program_environment(config))
+
+
+def why_not(error: OSError) -> str:
+    """Why the core could not be started or its record not be written, and what to do."""
+    core = str(core_path())
+    what = error.filename or core
+    if what != core:
+        advice = "give another file"
+    elif error.errno == errno.E2BIG:
+        advice = "shorten the arguments or the environment"
+    elif error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+        advice = "raise the limits (ulimit -a)"
+    else:
+        advice = "install again"
+    return f"{what}: {error.strerror}; {advice}"
 
 
 def encode_value(text: str) -> str:
@@ -272,4 +288,4 @@ def run(
 
         run_observed(config, path, list(command), stats, trace)
     except OSError as error:
-        fail(EXIT_FAILURE, f"{error.filename or core_path()}: {error.strerror}; install again")
+        fail(EXIT_FAILURE, why_not(error))

@@ -14,7 +14,7 @@ from multiverse.bench.stats import MEDIAN_LIMIT_SAMPLES
 from multiverse.cli.bench import console_for, progress_bar
 from multiverse.cli.ending import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, terminable
 from multiverse.cli.run import find_program
-from multiverse.core import EXIT_FAILURE, core_path
+from multiverse.core import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, core_path
 
 DEFAULT_RUNS = 10
 DEFAULT_TIMEOUT_S = 600
@@ -162,6 +162,7 @@ def _tune(
     command: tuple[str, ...],
 ) -> None:
     from multiverse.bench import machine
+    from multiverse.bench.errors import CannotStart
     from multiverse.overrides.sets import sets
     from multiverse.tune.candidates import without_effect
     from multiverse.tune.program import Program, show_output
@@ -183,7 +184,10 @@ def _tune(
             progress.refresh()
 
         progress.refresh()
-        program.prepare()
+        try:
+            program.prepare()
+        except CannotStart as error:
+            fail(str(error), EXIT_NOT_FOUND if error.missing else EXIT_NOT_EXECUTABLE)
         for name in program.unsteady:
             note(f"{name} differs between native runs: it is not compared")
         on_round("profiling", 0, 1)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from multiverse.cli.run import program_environment, restore_signals
-from multiverse.core import core_path, probe
-from multiverse.observe import inheritable, trace_json, wait_for
+from multiverse.core import probe
+from multiverse.observe import inheritable, run_core, trace_json
 from multiverse.profile import raw
 from multiverse.profile.analysis import Analysis
 from multiverse.profile.model import Profile
@@ -52,12 +50,6 @@ def record(config: list[str], path: str, argv: list[str], events: int) -> Record
     cannot be started.
     """
     fd, data = area(events)
-    core = str(core_path())
-    config = [*config, f"profile={fd}"]
     begin = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        restore_signals()
-        os.execve(core, [core, ",".join(config), path, *argv], program_environment(config))
-    status = wait_for(pid)
+    status = run_core([*config, f"profile={fd}"], path, argv)
     return Recording(argv, status, time.monotonic() - begin, data)
