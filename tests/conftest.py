@@ -59,6 +59,12 @@ class Outcome:
     core_dumped: bool = False
 
 
+# A shell without job control starts what is in the background with these ignored, and programs that
+# the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
 class TraceFile:
     """A trace of the core (core/abi/trace.h) that can be read while the program still runs."""
 
@@ -223,6 +229,25 @@ def run(
     return Outcome(process.returncode, b"".join(output), b"".join(errors), dumped)
 
 
+@contextlib.contextmanager
+def hybrid(
+    command: Sequence[str], config: str, overrides: Sequence[str] = ()
+) -> Iterator[tuple[list[str], list[int]]]:
+    """The words that run a command as an HRT, and the descriptors that have to be inherited.
+
+    overrides: as for execute().
+    """
+    fds = []
+    if overrides:
+        fds.append(sealed(blob(overrides, command[0])))
+        config += f",override={fds[0]}"
+    try:
+        yield [str(core_path()), config, command[0], *command], fds
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
 def execute(
     command: Sequence[str],
     *,
@@ -240,17 +265,13 @@ def execute(
     if config is None:
         return run(command, stdin=stdin, env=env, cwd=cwd, timeout=timeout, trace=None)
     trace = TraceFile()
-    fds = [trace.fd]
-    config = f"{config},trace={trace.fd}" if config else f"trace={trace.fd}"
     try:
-        if overrides:
-            fds.append(sealed(blob(overrides, command[0])))
-            config += f",override={fds[1]}"
-        argv = [str(core_path()), config, command[0], *command]
-        return run(argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout, trace=trace, pass_fds=fds)
+        with hybrid(command, f"{config},trace={trace.fd}", overrides) as (argv, fds):
+            fds = [trace.fd, *fds]
+            return run(
+                argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout, trace=trace, pass_fds=fds
+            )
     finally:
-        for fd in fds[1:]:
-            os.close(fd)
         trace.close()
 
 

@@ -23,10 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conftest import GUESTS, HRT, describe, end_session, stat_of
-
-from multiverse.core import core_path
-from multiverse.overrides import blob, sealed
+from conftest import GUESTS, HRT, describe, end_session, hybrid, stat_of
 
 CHANNELS = ("sync", "async", "auto")
 WARM_UP = 0.25  # of the time, during which growth is none
@@ -79,16 +76,8 @@ def begin(
     """Start a program natively, or as an HRT with a channel and overrides."""
     if channel == "native":
         return subprocess.Popen(command, **options)
-    config, fds = f"{HRT},channel={channel}", []
-    if overrides:
-        fds.append(sealed(blob(overrides, command[0])))
-        config += f",override={fds[0]}"
-    try:
-        argv = [str(core_path()), config, command[0], *command]
+    with hybrid(command, f"{HRT},channel={channel}", overrides) as (argv, fds):
         return subprocess.Popen(argv, pass_fds=fds, **options)
-    finally:
-        for fd in fds:
-            os.close(fd)
 
 
 def sample(load: Load) -> Sample | None:
