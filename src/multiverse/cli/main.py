@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -42,6 +43,9 @@ PLACES = {
 }
 
 
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 class LazyGroup(click.Group):
     """A group whose commands are modules of this package.
 
@@ -52,10 +56,10 @@ class LazyGroup(click.Group):
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
-            on_what = error.filename or "standard output"
-            reason = error.strerror or error
+            if error.filename or error.errno not in OUTPUT_ERRORS:
+                raise
             with contextlib.suppress(OSError):
-                click.echo(f"multiverse: {on_what}: {reason}; see that it can be written", err=True)
+                click.echo(f"multiverse: standard output: {error.strerror}; make room", err=True)
             # What is still buffered would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(EXIT_FAILURE)

@@ -20,7 +20,6 @@ VECTORS = {
     19: "SSE exception", 21: "control-flow violation",
 }  # fmt: skip
 ERROR_PRESENT, ERROR_WRITE, ERROR_FETCH = 1, 2, 16
-START_ADVICE = "see docs/native.md"
 
 
 @dataclass(frozen=True, slots=True)

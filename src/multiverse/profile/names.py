@@ -11,7 +11,6 @@ from multiverse.crash.symbols import BROKEN, Binary, Symbolizer
 from multiverse.profile.raw import Range, RawProfile
 from multiverse.profile.unwind import CallFrames, Rule
 
-AEROKERNEL = 0xFFFF_FFFF_8000_0000
 UPPER_HALF = 1 << 63
 
 
