@@ -1311,6 +1311,15 @@ def test_list_command() -> None:
     assert [one["name"] for one in listed] == [one.name for one in sets()]
     text = multiverse("override", "list").stdout
     assert all(f"{one.name}: {one.summary}\n" in text for one in sets())
+    files = next(one for one in sets() if one.name == "files")
+    assert "lseek" in files.syscalls and "close" in files.watched
+    assert f"  told of       {', '.join(files.watched)}\n" in text
+
+
+def test_explain_says_when_linux_answers() -> None:
+    text = multiverse("override", "explain", "files").stdout
+    closing = text[text.index("system call close (3)") :].split("\n\n")[0]
+    assert "before Linux's answer" in closing and "not left" not in closing
 
 
 def test_run_refuses_bad_overrides(write: Write) -> None:

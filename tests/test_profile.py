@@ -21,7 +21,7 @@ from multiverse.core import core_path, probe
 from multiverse.profile import raw
 from multiverse.profile.analysis import Analysis, join
 from multiverse.profile.diff import compare
-from multiverse.profile.gains import Answers, gains
+from multiverse.profile.gains import Answers, gains, installed
 from multiverse.profile.html import render
 from multiverse.profile.model import Cost, Group, Profile, Site, from_json
 from multiverse.profile.names import Frame
@@ -382,8 +382,22 @@ def test_gains_are_what_a_local_answer_leaves() -> None:
         ("identity", 10, 3_000 - 10 * 100),
     ]
     assert found[0].calls == ["mmap", "munmap"]
+    profile.overrides = ["memory"]
+    assert [g.name for g in gains(profile, sets)] == ["identity"]
     assert "What shipped override sets would remove" in render(profile, found)
     assert "What shipped override sets would remove" not in render(profile, [])
+
+
+def test_gains_are_of_calls_that_a_set_answers() -> None:
+    """Not of those that it is told of, nor of a set that does nothing at the ring."""
+    answers = {one.name: one for one in installed()}
+    assert "mprotect" in answers["gc"].calls and "newfstatat" not in answers["gc"].calls
+    assert "lseek" in answers["files"].calls and "ioctl" not in answers["files"].calls
+    profile = made_up(mprotect=50_000, newfstatat=50_000)
+    profile.ring = 3
+    assert gains(profile, [answers["gc"]]) == []
+    profile.ring = 0
+    assert [g.calls for g in gains(profile, [answers["gc"]])] == [["mprotect"]]
 
 
 def test_differences_say_what_came_and_went() -> None:

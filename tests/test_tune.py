@@ -173,6 +173,15 @@ def test_sets_without_effect() -> None:
     assert "memory" in without_effect(profile(read=10**8), sets)
 
 
+def test_a_set_for_the_other_ring_is_left_out() -> None:
+    collector = [Set("gc", "", ("mprotect",), ())]
+    here = profile(mprotect=10**7)
+    here.ring = 3
+    assert without_effect(here, collector) == {"gc": "it does nothing at ring 3"}
+    here.ring = 0
+    assert without_effect(here, collector) == {}
+
+
 def report(result: Result, program: list[str]) -> Report:
     machine = {
         "date": "2000-01-01", "processor": "p\x1b", "kernel": "6", "kvm": {"ring": "0"},

@@ -4,6 +4,10 @@
 #include <aerokernel/override.h>
 #include <asm/unistd.h>
 
+// Who has no number in a user namespace has this one (user_namespaces(7)). Another process, or a
+// write of one's own to uid_map or gid_map, may give one; then it stays.
+enum { NOT_MAPPED = 65534 };
+
 // What Linux has said, by virtual CPU and number: 0, or the epoch in which it was said and, in the
 // low 32 bits, the answer. One word, so that no reader sees half of another one's.
 static uint64_t said[AK_CPUS_MAX][IDENTITY_EGID + 1];
@@ -31,6 +35,8 @@ int64_t identity_user(enum identity_number number)
     uint64_t value = __atomic_load_n(word, __ATOMIC_RELAXED);
     if (value >> 32 != epoch >> 32 || !epoch) {
         value = epoch | (uint32_t)ak_linux(calls[number], 0, 0, 0, 0, 0, 0);
+        if ((uint32_t)value == NOT_MAPPED)
+            return NOT_MAPPED;
         __atomic_store_n(word, value, __ATOMIC_RELAXED);
     }
     return (uint32_t)value;

@@ -1,6 +1,9 @@
 // Process, thread and user numbers where they change.
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -54,6 +57,44 @@ static void in_child(const char *what, pid_t pid)
     wrong |= status != 0;
 }
 
+// Write a line to a file of a process's in /proc.
+static void tell(pid_t pid, const char *name, const char *format, ...)
+{
+    char path[64];
+    va_list list;
+    snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+    int fd = open(path, O_WRONLY);
+    va_start(list, format);
+    wrong |= fd < 0 || vdprintf(fd, format, list) < 0;
+    va_end(list);
+    close(fd);
+}
+
+// A user namespace begins without numbers, and gets them from outside.
+static void in_namespace(void)
+{
+    int ready[2], mapped[2];
+    char there = 'n';
+    wrong |= pipe(ready) || pipe(mapped);
+    pid_t pid = fork();
+    if (pid == 0) {
+        there = unshare(CLONE_NEWUSER) ? 'n' : 'y'; // they may not be allowed
+        check("not mapped");
+        wrong |= write(ready[1], &there, 1) != 1 || read(mapped[0], &there, 1) != 1;
+        check("mapped");
+        wrong |= there == 'y' && (getuid() != 7 || getgid() != 8);
+        _exit(wrong);
+    }
+    wrong |= read(ready[0], &there, 1) != 1;
+    if (there == 'y') {
+        tell(pid, "setgroups", "deny");
+        tell(pid, "uid_map", "7 %u 1", geteuid());
+        tell(pid, "gid_map", "8 %u 1", getegid());
+    }
+    wrong |= write(mapped[1], &there, 1) != 1;
+    in_child("a user namespace", pid);
+}
+
 static void *thread(void *what)
 {
     check(what);
@@ -82,6 +123,7 @@ int main(void)
         _exit(other);
     }
     in_child("vfork", pid);
+    in_namespace();
     if (getuid() == 0 && setgid(4321) == 0 && setuid(1234) == 0)
         check("another user");
     in_child("fork of another user", fork());

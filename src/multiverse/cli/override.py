@@ -151,7 +151,8 @@ def build(files: tuple[str, ...], output: str | None) -> None:
 @override.command("list")
 @as_json_option
 def list_sets(as_json: bool) -> None:
-    """Show the installed sets and what they take over."""
+    """Show the installed sets: what they answer or take over, and which calls of Linux's they are
+    told of first."""
     from multiverse.overrides.errors import Mistakes
     from multiverse.overrides.sets import sets
 
@@ -170,6 +171,8 @@ def list_sets(as_json: bool) -> None:
             click.echo(f"  system calls  {', '.join(one.syscalls)}")
         if one.functions:
             click.echo(f"  functions     {', '.join(one.functions)}")
+        if one.watched:
+            click.echo(f"  told of       {', '.join(one.watched)}")
 
 
 @override.command()
@@ -249,7 +252,12 @@ def explanation(module: Description, how: Callable[[TakenFunction], str]) -> str
             ("calls", f"{call.call}, with {call.called}"),
             ("result", _CALL_RESULTS.get(call.result, call.result)),
             ("fallback", _CALL_FALLBACKS[call.channel] if call.fallback else "none"),
-            ("cost", "a function call in the HRT, which is not left"),
+            (
+                "cost",
+                "a function call in the HRT, before Linux's answer"
+                if call.result == "linux"
+                else "a function call in the HRT, which is not left",
+            ),
         )
     for function in module.functions:
         place = f"{function.file}:{function.line}"

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
@@ -80,6 +81,22 @@ def _load(path: str) -> Profile:
     except ValueError as error:
         reason = "not JSON" if isinstance(error, json.JSONDecodeError) else error
         fail(f"{path}: {reason}; give a file that profile -o has written")
+
+
+def _names(overrides: tuple[str, ...]) -> list[str]:
+    """What is in force, sets that a file names included."""
+    from multiverse.overrides.errors import Mistakes, Unusable
+    from multiverse.overrides.plan import load_all
+
+    with contextlib.suppress(Mistakes, Unusable):  # what has changed since
+        return [module.description.name for module in load_all(overrides, lambda _: None)]
+    return list(overrides)
+
+
+def _to_json(found: Profile) -> dict[str, Any]:
+    from multiverse.profile.gains import gains, installed
+
+    return found.to_json() | {"gains": [asdict(gain) for gain in gains(found, installed())]}
 
 
 def _print_json(value: Any, to: IO[str]) -> None:
@@ -224,10 +241,11 @@ def record(
         found = recording.profile()
     except ValueError as error:
         fail(f"the core's record: {error}; run the program again")
+    found.overrides = _names(overrides)
     if "perfetto" in files:
         _write(files["perfetto"], json.dumps(recording.perfetto()))
     if "output" in files:
-        _write(files["output"], json.dumps(found.to_json()) + "\n")
+        _write(files["output"], json.dumps(_to_json(found)) + "\n")
     if "html" in files:
         _write(files["html"], _html(found))
     if not quiet and sys.stderr is not None:
@@ -254,7 +272,7 @@ def show(sort: str, limit: int, html: str | None, as_json: bool, file: str) -> N
         return
     with _to_stdout() as stdout:
         if as_json:
-            _print_json(found.to_json(), stdout)
+            _print_json(_to_json(found), stdout)
         else:
             _print_tables(found, stdout, sort, limit)
 

@@ -15,12 +15,19 @@ MODULE_SUFFIX = ".override"
 
 @dataclass(frozen=True)
 class Set:
-    """An installed set."""
+    """An installed set.
+
+    Attributes:
+        syscalls: system calls that it answers, or some of them.
+        functions: functions that it takes over.
+        watched: system calls that it is told of before Linux answers.
+    """
 
     name: str
     summary: str
     syscalls: tuple[str, ...]
     functions: tuple[str, ...]
+    watched: tuple[str, ...] = ()
 
 
 def directory() -> Path:
@@ -41,9 +48,16 @@ def sets() -> list[Set]:
         definition = read(_toml(name), f"{name}.toml")
         if definition.mistakes:
             raise Mistakes(definition.mistakes)
-        calls = tuple(call.name for call in definition.syscalls)
-        functions = tuple(function.prototype.name for function in definition.functions)
-        found.append(Set(name, definition.summary, calls, functions))
+        calls = {call.name: call.result == "linux" for call in definition.syscalls}
+        found.append(
+            Set(
+                name,
+                definition.summary,
+                tuple(name for name, is_linux in calls.items() if not is_linux),
+                tuple(function.prototype.name for function in definition.functions),
+                tuple(name for name, is_linux in calls.items() if is_linux),
+            )
+        )
     return found
 
 

@@ -10,6 +10,8 @@ LOCAL_CYCLES = 100  # what an answer in the HRT takes
 #: Which share of its calls a set answers, where that is not all. Assumed, not measured: a wait is
 #: Linux's if it takes long, and a profile does not show how long others would have looked.
 SHARES = {"sync": 0.5}
+#: Sets that do something at one ring only.
+RINGS = {"gc": 0}
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,20 @@ def installed() -> list[Answers]:
         return []
 
 
+def works(name: str, ring: int | None) -> bool:
+    """Does a set do something at this ring? None: it is not known which."""
+    return ring is None or RINGS.get(name, ring) == ring
+
+
 def gains(profile: Profile, sets: list[Answers]) -> list[Gain]:
-    """What each set would save, the most first; without sets that would save nothing."""
+    """What each set would save, the most first.
+
+    Without sets that would save nothing, and those that were in force.
+    """
     found = []
     for answers in sets:
+        if answers.name in profile.overrides or not works(answers.name, profile.ring):
+            continue
         events = cycles = 0
         calls = []
         for (kind, name), cost in profile.events().items():

@@ -110,7 +110,10 @@ class Process:
 
 @dataclass
 class Profile:
-    """Everything. status: the program's wait status; seconds: the whole run's time."""
+    """Everything. status: the program's wait status; seconds: the whole run's time.
+
+    overrides: the names of those that were in force.
+    """
 
     program: list[str]
     status: int
@@ -126,6 +129,7 @@ class Profile:
     memory: list[Memory] = field(default_factory=list)
     names: list[str] = field(default_factory=list)  # of events, for the groups' lanes
     dropped: dict[str, int] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
 
     @property
     def hrt(self) -> bool:
@@ -205,6 +209,7 @@ def from_json(data: Any) -> Profile:
             memory=[Memory(**m) for m in data["memory"]],
             names=[str(name) for name in data["names"]],
             dropped={str(k): int(v) for k, v in data["dropped"].items()},
+            overrides=[str(name) for name in data.get("overrides", [])],
         )
     except KeyError as error:
         raise ValueError(f"not a profile: {error} is missing") from None

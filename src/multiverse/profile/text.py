@@ -170,6 +170,8 @@ def show(
         console.print("the program ran natively; there is nothing to profile")
         return
     console.print(Text(summary(profile)))
+    if profile.overrides:
+        console.print(Text(f"with overrides: {printable(', '.join(profile.overrides))}"))
     console.print(_events(profile, sort, limit))
     console.print(_sites(profile, sort, limit))
     if profile.memory:
