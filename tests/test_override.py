@@ -855,6 +855,9 @@ def test_the_dynamic_linkers_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return Path(found.file.path)
 
     assert where() == run
+    (link := path.parent / "link").symlink_to(user)  # $ORIGIN is where the file is
+    in_link = Program(str(link)).find("thing", None)
+    assert in_link and in_link.file.path == str(run)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(path.parent))
     assert where() == path
     monkeypatch.setenv("LD_PRELOAD", str(preload))

@@ -19,11 +19,11 @@ from conftest import HRT, MULTIVERSE, RING, SLOWNESS, Outcome, counters, execute
 
 from multiverse.core import core_path, probe
 from multiverse.profile import raw
-from multiverse.profile.analysis import Analysis, join
+from multiverse.profile.analysis import Analysis, dearest_first, join
 from multiverse.profile.diff import compare
 from multiverse.profile.gains import Answers, gains, installed
 from multiverse.profile.html import render
-from multiverse.profile.model import Cost, Group, Profile, Site, from_json
+from multiverse.profile.model import Cost, Group, Profile, Site, Stack, from_json
 from multiverse.profile.names import Frame
 
 WANTED_RING = [f"--ring={RING}"] if RING else []
@@ -86,6 +86,7 @@ def test_counts_and_callers(
         assert site.cost.sync <= site.cost.count
         assert site.cost.cycles >= 0 and site.cost.blocked >= 0
         assert sum(s.cycles for s in site.stacks) <= max(site.cost.cycles, 1)
+        assert site.stacks == dearest_first(site.stacks)
 
 
 def test_counts_are_those_of_the_counters(calls: Callable[..., str]) -> None:
@@ -398,6 +399,13 @@ def test_gains_are_of_calls_that_a_set_answers() -> None:
     assert gains(profile, [answers["gc"]]) == []
     profile.ring = 0
     assert [g.calls for g in gains(profile, [answers["gc"]])] == [["mprotect"]]
+
+
+def test_the_dearest_backtrace_of_a_function_is_the_first() -> None:
+    """Also if the function has several places that call, each with backtraces of its own."""
+    stacks = [Stack([1, 2], 50, 1), Stack([3, 2], 40, 1), Stack([1, 4], 60, 2), Stack([3, 2], 30, 5)]
+    found = dearest_first(stacks)
+    assert found == [Stack([3, 2], 70, 6), Stack([1, 4], 60, 2), Stack([1, 2], 50, 1)]
 
 
 def test_differences_say_what_came_and_went() -> None:

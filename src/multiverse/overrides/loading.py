@@ -43,7 +43,8 @@ def libraries(interpreter: str, path: str) -> list[str]:
 
     Raises Unusable.
     """
-    command = [interpreter, "--list", os.path.abspath(path)]
+    # Its real path: that is what $ORIGIN means to the dynamic linker of a program that runs.
+    command = [interpreter, "--list", os.path.realpath(path)]
     try:
         done = subprocess.run(
             command,

@@ -40,6 +40,16 @@ def event_name(kind: str, nr: int) -> str:
     return OTHER_NAMES.get(kind, kind)
 
 
+def dearest_first(stacks: list[Stack]) -> list[Stack]:
+    """Each backtrace once."""
+    merged: dict[tuple[int, ...], Stack] = {}
+    for stack in stacks:
+        to = merged.setdefault(tuple(stack.frames), Stack(stack.frames, 0, 0))
+        to.cycles += stack.cycles
+        to.samples += stack.samples
+    return sorted(merged.values(), key=lambda stack: -stack.cycles)
+
+
 class Analysis:
     """Makes a Profile of a RawProfile."""
 
@@ -76,18 +86,16 @@ class Analysis:
         names = self.names[site.process]
         unwinder = Unwinder(names)
         weight = sum(sample.cycles for sample in site.samples)
-        merged: dict[tuple[int, ...], Stack] = {}
+        stacks = []
         for sample in site.samples:
             steps = unwinder.walk(site.rip, sample)
-            frames = tuple(
+            frames = [
                 self._frame(names.frame(step.address, sample.tsc, step.found))
                 for step in reversed(steps)
-            )
+            ]
             part = cost.cycles * sample.cycles // weight if weight else 0
-            stack = merged.setdefault(frames, Stack(list(frames), 0, 0))
-            stack.cycles += part
-            stack.samples += sample.count
-        return sorted(merged.values(), key=lambda stack: -stack.cycles)
+            stacks.append(Stack(frames, part, sample.count))
+        return stacks
 
     def _sites(self) -> list[Site]:
         merged: dict[tuple[str, str, int], Site] = {}
@@ -106,6 +114,8 @@ class Analysis:
             event = event_name(kind, nr)
             to = merged.setdefault((kind, event, frame), Site(event, kind, frame, Cost(), []))
             to.cost.add(self.cost(counts))
+        for to in merged.values():
+            to.stacks = dearest_first(to.stacks)
         return sorted(merged.values(), key=lambda site: -site.cost.cycles)
 
     def _memory(self) -> list[Memory]:
