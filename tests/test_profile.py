@@ -403,9 +403,8 @@ def test_gains_are_of_calls_that_a_set_answers() -> None:
 
 def test_the_dearest_backtrace_of_a_function_is_the_first() -> None:
     """Also if the function has several places that call, each with backtraces of its own."""
-    stacks = [Stack([1, 2], 50, 1), Stack([3, 2], 40, 1), Stack([1, 4], 60, 2), Stack([3, 2], 30, 5)]
-    found = dearest_first(stacks)
-    assert found == [Stack([3, 2], 70, 6), Stack([1, 4], 60, 2), Stack([1, 2], 50, 1)]
+    one, other = [Stack([1, 2], 50, 1), Stack([3, 2], 40, 1)], [Stack([3, 2], 30, 5)]
+    assert dearest_first(one + other) == [Stack([3, 2], 70, 6), Stack([1, 2], 50, 1)]
 
 
 def test_differences_say_what_came_and_went() -> None:

@@ -289,6 +289,7 @@ def test_nothing_is_left_open() -> None:
         (["nosuchprogram"], 127, "not found"),
         (["./nosuchprogram"], 127, "No such file"),
         (["/usr"], 126, "Permission denied"),
+        (["/etc/passwd"], 126, "Permission denied"),
         (["--timeout=0.05", "--", "sleep", "9"], 125, "did not end within"),
         ([], 2, "Missing argument"),
     ],

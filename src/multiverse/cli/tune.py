@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -130,6 +131,8 @@ def tune(
     path = find_program(command[0])
     if output is not None and not output.parent.is_dir():
         raise click.BadParameter(f"{output}: no such directory", param_hint="-o")
+    if output is not None and not os.access(output if output.exists() else output.parent, os.W_OK):
+        raise click.BadParameter(f"{output}: cannot be written", param_hint="-o")
     from multiverse.bench.errors import BenchError, Difference
     from multiverse.overrides.errors import Mistakes, NoCompiler
 
