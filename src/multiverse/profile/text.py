@@ -167,7 +167,7 @@ def show(
     """Print everything."""
     console.print(Text(f"multiverse profile: {printable(' '.join(profile.program))}"))
     if not profile.hrt:
-        console.print("the program ran natively; there is nothing to profile")
+        console.print("nothing ran as an HRT; there is nothing to profile")
         return
     console.print(Text(summary(profile)))
     if profile.overrides:
