@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -210,6 +211,6 @@ def _tune(
         sys.exit(EXIT_NOTHING)
     if output is not None:
         output.write_text(report.to_toml())
-        note(f"wrote {output}: multiverse run --override {output} -- ...")
+        note(f"wrote {output}: multiverse run --override {shlex.quote(str(output))} -- ...")
     elif not as_json:
         click.echo(report.to_toml(), nl=False)

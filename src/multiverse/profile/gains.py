@@ -69,6 +69,6 @@ def gains(profile: Profile, sets: list[Answers]) -> list[Gain]:
                 events += round(cost.count * answers.removes)
                 cycles += round(max(0, cost.cycles - local) * answers.removes)
                 calls.append(name)
-        if cycles:
+        if events and cycles:
             found.append(Gain(answers.name, events, cycles, calls))
     return sorted(found, key=lambda gain: -gain.cycles)

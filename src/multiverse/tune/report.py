@@ -50,7 +50,7 @@ class Report:
             f" {_range(result.confirmation.to_native(none))} without"
         )
         if to_native.median >= 1:
-            text += "; the sets help, but native runs are not slower"
+            text += "; the sets help, but the program is no faster than natively"
         return text
 
     def to_json(self) -> dict[str, Any]:
