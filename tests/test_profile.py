@@ -394,6 +394,7 @@ def test_gains_are_of_calls_that_a_set_answers() -> None:
     answers = {one.name: one for one in installed()}
     assert "mprotect" in answers["gc"].calls and "newfstatat" not in answers["gc"].calls
     assert "lseek" in answers["files"].calls and "ioctl" not in answers["files"].calls
+    assert "read" not in answers["files"].calls  # it becomes pread64
     profile = made_up(mprotect=50_000, newfstatat=50_000)
     profile.ring = 3
     assert gains(profile, [answers["gc"]]) == []

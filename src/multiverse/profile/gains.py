@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from multiverse.profile.model import Profile
@@ -10,6 +11,8 @@ LOCAL_CYCLES = 100  # what an answer in the HRT takes
 #: Which share of its calls a set answers, where that is not all. Assumed, not measured: a wait is
 #: Linux's if it takes long, and a profile does not show how long others would have looked.
 SHARES = {"sync": 0.5}
+#: Calls that a set answers by another call of Linux's, which costs as much.
+EXCHANGED = {"files": {"read", "write", "dup", "epoll_create", "epoll_create1"}}
 #: Sets that do something at one ring only.
 RINGS = {"gc": 0}
 
@@ -40,11 +43,16 @@ def installed() -> list[Answers]:
 
     try:
         return [
-            Answers(found.name, frozenset(found.syscalls), SHARES.get(found.name, 1.0))
-            for found in sets()
+            Answers(one.name, answered(one.name, one.syscalls), SHARES.get(one.name, 1.0))
+            for one in sets()
         ]
     except (Mistakes, OSError):
         return []
+
+
+def answered(name: str, calls: Iterable[str]) -> frozenset[str]:
+    """Which of a set's calls need no Linux, always or at times."""
+    return frozenset(calls) - EXCHANGED.get(name, set())
 
 
 def works(name: str, ring: int | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from multiverse.overrides.sets import Set
-from multiverse.profile.gains import Answers, gains, works
+from multiverse.profile.gains import Answers, answered, gains, works
 from multiverse.profile.model import Profile
 
 #: Less than this share of the threads' time is not measurable.
@@ -24,9 +24,9 @@ def without_effect(profile: Profile, sets: Iterable[Set]) -> dict[str, str]:
         if not works(one.name, profile.ring):
             reasons[one.name] = f"it does nothing at ring {profile.ring}"
             continue
-        calls = set(one.syscalls)
+        calls = answered(one.name, one.syscalls)
         unseen = any(name in UNSEEN or name not in calls for name in one.functions)
-        saved = sum(g.cycles for g in gains(profile, [Answers(one.name, frozenset(calls))]))
+        saved = sum(g.cycles for g in gains(profile, [Answers(one.name, calls)]))
         if unseen:
             continue
         if not calls & made:
