@@ -8,7 +8,7 @@
  */
 enum {
     MV_STATS_MAGIC = 0x5453564d, /* "MVST" */
-    MV_STATS_VERSION = 3,
+    MV_STATS_VERSION = 4,
     MV_STATS_SYSCALLS = 512,
     MV_STATS_VECTORS = 32,
 };
@@ -40,6 +40,7 @@ struct mv_stats {
     uint64_t guest_memory_peak; /* bytes: peak resident set of the first process */
     uint64_t populated;         /* bytes of the program's memory that were populated ahead */
     uint64_t vm_setup_cycles;   /* TSC cycles from the VM's creation to the first entry */
+    uint64_t exit_cycles;       /* TSC cycles that an exit and the way back take */
     uint64_t events[MV_EVENT_COUNT];
     uint64_t event_cycles[MV_EVENT_COUNT]; /* TSC cycles spent on the ROS side for each */
     uint64_t syscalls[MV_STATS_SYSCALLS];  /* by number; numbers beyond are added to the last */

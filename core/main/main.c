@@ -168,6 +168,7 @@ void mv_begin(struct ros_group *group, uint64_t begin)
         ros_stats()->ring = ros.ring;
         ros_stats()->hrt = 1;
         ros_stats()->vm_setup_cycles = rdtsc() - begin;
+        ros_stats()->exit_cycles = ros_space_control()->machine.exit_cycles;
         ros_stats_add(&ros_stats()->processes, 1);
     }
     ros_watch_begin();

@@ -55,6 +55,7 @@ void ros_channel_init(const struct ros_channel_config *config, struct mv_control
             control->route[nr] = MV_ROUTE_POLLER;
     // An answer that takes as long as an exit is no better than an exit.
     control->spins = (uint32_t)MAX(exit_cycles / pause_cycles(), 16ULL);
+    ros_route_init(exit_cycles);
     ros_pollers_init(config, control, exit_cycles, tsc_hz);
 }
 
@@ -124,14 +125,16 @@ bool ros_channel_collect(struct ros_group *group, int64_t *result)
     return answered;
 }
 
-void ros_channel_missed(struct ros_group *group, uint64_t nr)
+void ros_channel_left(struct ros_group *group, uint64_t nr, const struct ros_args *args)
 {
     if (!group->rights || nr >= MV_ROUTES || !(ros_space_control()->route[nr] & MV_ROUTE_POLLER))
         return;
-    ros_pollers_want(group, nr);
+    bool missed = ros_route_may(nr, args);
+    if (missed)
+        ros_pollers_want(group, nr);
     if (group->timed_out)
         ros_pollers_timed_out();
     // If it is we who keep a poller from its core, fewer of us at a time get more done.
-    if (ros_pollers_crowded())
+    if (missed && ros_pollers_crowded())
         ros_pollers_wait_turn();
 }

@@ -50,8 +50,8 @@ void ros_channel_release(struct ros_group *group);
 // answered it, with *result; the slot is free afterwards.
 bool ros_channel_collect(struct ros_group *group, int64_t *result);
 
-// The partner is about to make a call that a poller could have answered.
-void ros_channel_missed(struct ros_group *group, uint64_t nr);
+// The partner is about to make a call, which maybe a poller could have answered.
+void ros_channel_left(struct ros_group *group, uint64_t nr, const struct ros_args *args);
 
 // The rights, namespaces or descriptor table of the calling thread, of a group that has rights,
 // have changed: no poller that there is now may act for it any more.
@@ -62,6 +62,13 @@ void ros_channel_rights_changed(struct ros_group *group);
 // On what condition a poller may answer the call, in words; NULL if only the partner can: it may
 // wait, or belongs to one thread.
 const char *ros_route(uint64_t nr);
+
+// Before the first call. exit_cycles: what an exit costs, TSC cycles.
+void ros_route_init(uint64_t exit_cycles);
+
+// True if a poller would answer the calling thread's call, as far as that is known without looking
+// at paths, which takes as long as the call.
+bool ros_route_may(uint64_t nr, const struct ros_args *args);
 
 // Make the caller's call on a poller, if its arguments and descriptors allow it. Returns its
 // result, or ROS_REFUSED: nothing has happened, the partner has to make it.

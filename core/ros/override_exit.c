@@ -76,7 +76,7 @@ void ros_override_request(struct ros_group *group)
     struct ros_event event = {.kind = MV_TRACE_SYSCALL,
                               .nr = (uint32_t)nr,
                               .a = {args.a[0], args.a[1], args.a[2], args.a[3]}};
-    ros_channel_missed(group, nr);
+    ros_channel_left(group, nr, &args);
     event.result = is_out_of_line(nr) ? -ENOSYS : call(group, nr, &args);
     frame->rax = (uint64_t)event.result;
     ros_trace(&event, begin);

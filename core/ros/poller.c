@@ -91,8 +91,9 @@ void ros_pollers_init(const struct ros_channel_config *config, struct mv_control
 
 // ---- Answering ---------------------------------------------------------------------------------
 
-// Execute the request in a slot that has been taken, and say there what has become of it.
-static void answer(struct poller *me, struct ros_group *caller)
+// Execute the request in a slot that has been taken, and say there what has become of it. Returns
+// true if it is answered; one that is refused has saved nobody anything, and is its partner's.
+static bool answer(struct poller *me, struct ros_group *caller)
 {
     struct mv_slot *slot = caller->slot;
     uint64_t nr = READ_ONCE(slot->nr), site = READ_ONCE(slot->site), begin = rdtsc();
@@ -119,9 +120,11 @@ static void answer(struct poller *me, struct ros_group *caller)
         ros_trace_for(caller, &event, begin);
     __atomic_store_n(&slot->state, answered ? MV_SLOT_ANSWERED : MV_SLOT_REFUSED, __ATOMIC_RELEASE);
     me->last = rdtsc();
-    pace_answer(&me->pace, nr, begin, me->last);
+    if (answered)
+        pace_answer(&me->pace, nr, begin, me->last);
     if (answered && !ros_profile)
         ros_trace_for(caller, &event, begin);
+    return answered;
 }
 
 // Let the partner have the group again.
@@ -132,7 +135,8 @@ static void let_go(struct ros_group *group)
         sys3(__NR_futex, &group->server, FUTEX_WAKE_PRIVATE, 1);
 }
 
-static bool serve(struct poller *me, struct ros_group *group)
+// Returns true if there was a request; adds to *answered.
+static bool serve(struct poller *me, struct ros_group *group, uint64_t *answered)
 {
     uint32_t nobody = ROS_SERVER_NOBODY;
     if (READ_ONCE(group->slot->state) != MV_SLOT_POSTED || READ_ONCE(group->rights) != me->rights ||
@@ -144,7 +148,7 @@ static bool serve(struct poller *me, struct ros_group *group)
                 __atomic_load_n(&group->slot->state, __ATOMIC_ACQUIRE) == MV_SLOT_POSTED;
     if (ours) {
         WRITE_ONCE(group->served_by, me);
-        answer(me, group);
+        *answered += answer(me, group);
     }
     let_go(group);
     return ours;
@@ -158,10 +162,8 @@ static bool serve_all(struct poller *me, uint64_t *answered)
     unsigned count = ros_groups_count();
     for (unsigned i = 0; i < count; i++) {
         struct ros_group *group = ros_group_at(i);
-        if (READ_ONCE(group->busy) && serve(me, group)) {
+        if (READ_ONCE(group->busy) && serve(me, group, answered))
             any = true;
-            ++*answered;
-        }
     }
     return any;
 }

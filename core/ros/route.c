@@ -28,7 +28,7 @@ enum rule {
     TID,       // answered from what the core knows of the caller
     CLOCK,
     RUSAGE,
-    SMALL, // the second argument is a size
+    RANDOM,
     PRLIMIT,
     FCNTL,
     IOCTL,
@@ -51,7 +51,7 @@ static const char *const conditions[] = {
     [TID] = "always",
     [CLOCK] = "if the clock has a name of its own",
     [RUSAGE] = "if not for one thread",
-    [SMALL] = "up to 256 KiB",
+    [RANDOM] = "if it takes no longer than an exit",
     [PRLIMIT] = "if nothing is set",
     [FCNTL] = "for flags and duplicates, not for locks",
     [IOCTL] = "for FIONREAD, TCGETS, TIOCGWINSZ",
@@ -62,8 +62,10 @@ static const char *const conditions[] = {
     [PATH_0] = "if the path is not below /proc/thread-self",
     [PATH_1] = "if the path is not below /proc/thread-self",
     [OPEN] = "of a file or a directory, without making or emptying it",
-    [READ] = "from a file on a local disk, or a pipe with something in it",
-    [WRITE] = "to a file on a local disk, or up to 4096 bytes to a pipe with room",
+    [READ] = "from a file on a local disk if it takes no longer than an exit, or a pipe with "
+             "something in it",
+    [WRITE] = "to a file on a local disk if it takes no longer than an exit, or up to 4096 bytes "
+              "to a pipe with room",
     [CLOSE] = "of a file or a directory on a local disk, or a pipe",
     [DIRECTORY] = "of a directory on a local disk",
 };
@@ -86,7 +88,7 @@ static const uint8_t rules[MV_ROUTES] = {
     [__NR_uname] = ANY,
     [__NR_sysinfo] = ANY,
     [__NR_getcwd] = ANY,
-    [__NR_getrandom] = SMALL,
+    [__NR_getrandom] = RANDOM,
     [__NR_prlimit64] = PRLIMIT,
     [__NR_getrlimit] = ANY,
     // Time.
@@ -147,9 +149,19 @@ static const uint8_t rules[MV_ROUTES] = {
     [__NR_pkey_alloc] = ANY,
 };
 
-// Above this many bytes a transfer takes longer than an exit.
-#define TRANSFER_MAX KIB(256)
-#define PIPE_ATOMIC 4096 // PIPE_BUF: written whole or not at all
+#define TRANSFER_MAX KIB(256) // what is larger would keep a poller from others
+#define PIPE_ATOMIC 4096      // PIPE_BUF: written whole or not at all
+
+// Bytes that a poller moves, or Linux makes at random, in an exit's time. What is more is better
+// left to the partner: the program would have to leave anyway, and what another core has written
+// it reads more slowly.
+static uint64_t moved_in_exit, made_in_exit;
+
+void ros_route_init(uint64_t exit_cycles)
+{
+    moved_in_exit = exit_cycles * 5 / 2;
+    made_in_exit = exit_cycles / 8;
+}
 
 const char *ros_route(uint64_t nr)
 {
@@ -265,18 +277,20 @@ static int64_t pipe_transfer(uint64_t nr, const struct ros_args *args)
     return done ? result : ROS_REFUSED;
 }
 
+// `kind`: of the descriptor.
+static bool transfer_may(enum kind kind, const struct ros_args *args)
+{
+    return args->a[2] <= TRANSFER_MAX &&
+           (kind == KIND_PIPE || (kind == KIND_FILE && args->a[2] <= moved_in_exit));
+}
+
 static int64_t transfer(struct ros_group *poller, uint64_t nr, const struct ros_args *args)
 {
-    if (args->a[2] > TRANSFER_MAX)
+    enum kind kind = kind_of((uint32_t)args->a[0]);
+    if (!transfer_may(kind, args))
         return ROS_REFUSED;
-    switch (kind_of((uint32_t)args->a[0])) {
-    case KIND_FILE:
-        break;
-    case KIND_PIPE:
+    if (kind == KIND_PIPE)
         return pipe_transfer(nr, args);
-    default:
-        return ROS_REFUSED;
-    }
     int64_t result = ros_forward(poller, nr, args);
     if (result != -EFBIG && result != -EPIPE)
         return result;
@@ -364,8 +378,8 @@ static bool arguments_may(enum rule rule, const struct ros_args *args)
         return clock_may(args->a[0]);
     case RUSAGE:
         return (int32_t)args->a[0] != RUSAGE_THREAD;
-    case SMALL:
-        return args->a[1] <= TRANSFER_MAX;
+    case RANDOM:
+        return args->a[1] <= made_in_exit;
     case PRLIMIT:
         return args->a[2] == 0;
     case FCNTL:
@@ -388,12 +402,22 @@ static bool arguments_may(enum rule rule, const struct ros_args *args)
         return open_may(args);
     case DIRECTORY:
         return args->a[2] <= TRANSFER_MAX && kind_of((uint32_t)args->a[0]) == KIND_FILE;
+    case READ:
+    case WRITE:
+        return transfer_may(kind_of((uint32_t)args->a[0]), args);
     case CLOSE:
         return kind_of((uint32_t)args->a[0]) == KIND_FILE ||
                kind_of((uint32_t)args->a[0]) == KIND_PIPE;
     default:
         return false;
     }
+}
+
+bool ros_route_may(uint64_t nr, const struct ros_args *args)
+{
+    enum rule rule = nr < MV_ROUTES ? rules[nr] : PARTNER;
+    bool path = rule == OPEN || rule == PATH_0 || rule == PATH_1;
+    return rule == TID || path || arguments_may(rule, args);
 }
 
 // The clock of the processor time of another thread, as pthread_getcpuclockid(3) makes it.

@@ -153,7 +153,7 @@ void ros_syscall_dispatch(struct ros_group *group)
     // A process that shares memory with the one that made it has no pollers, and maybe another
     // table of descriptors.
     bool rights = ros_route_changes_rights(nr, &args);
-    ros_channel_missed(group, nr);
+    ros_channel_left(group, nr, &args);
     if (ros_profile)
         ros_profile_call(group);
     group->watch.interrupted = false;

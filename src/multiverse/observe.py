@@ -54,6 +54,7 @@ def read_stats(data: Any) -> dict[str, Any]:
         **{name: int(getattr(stats, name)) for name in scalars},
         "guest_memory_peak": int(stats.guest_memory_peak),
         "vm_setup_cycles": int(stats.vm_setup_cycles),
+        "exit_cycles": int(stats.exit_cycles),
         "events": events,
         "syscalls": {NAMES.get(i, str(i)): int(n) for i, n in enumerate(stats.syscalls) if n},
         "sync": {NAMES.get(i, str(i)): int(n) for i, n in enumerate(stats.sync) if n},
@@ -134,7 +135,8 @@ def print_stats(stats: dict[str, Any]) -> None:
         f"groups {stats['groups']} (peak {stats['groups_peak']}), processes {stats['processes']}, "
         f"slots {stats['slots']} over {stats['slot_bytes'] >> 20} MiB, "
         f"peak memory {stats['guest_memory_peak'] >> 20} MiB, "
-        f"{stats['populated'] >> 20} MiB of memory populated ahead"
+        f"{stats['populated'] >> 20} MiB of memory populated ahead, "
+        f"an exit takes {stats['exit_cycles']:,} cycles"
     )
 
 
