@@ -112,6 +112,7 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         + [
             "test_privileges.py",
             "test_channel_open.py",
+            "test_rights_pollers.py",
             *of("test_channel_worth", "what_takes_longer_than_an_exit"),
             *of("test_aerokernel", "interface", "example"),
         ]

@@ -3,6 +3,7 @@
 #include <asm/errno.h>
 #include <asm/unistd.h>
 #include <linux/prctl.h>
+#include <linux/sched.h>
 #include <linux/time_types.h>
 
 #include "base/lock.h"
@@ -217,6 +218,15 @@ static enum pace_verdict look(struct poller *me, uint64_t *nap)
     return verdict;
 }
 
+// A poller that looks would keep everybody else from its core if it came before them.
+static void leave_real_time(void)
+{
+    int64_t policy = sys1(__NR_sched_getscheduler, 0);
+    uint32_t priority = 0;
+    if (policy == SCHED_FIFO || policy == SCHED_RR)
+        sys3(__NR_sched_setscheduler, 0, SCHED_NORMAL, &priority);
+}
+
 static void poller_main(void *block)
 {
     struct ros_group *group = block;
@@ -225,6 +235,7 @@ static void poller_main(void *block)
     WRITE_ONCE(me->tid, group->id.tid);
     sys2(__NR_prctl, PR_SET_NAME, "mv-poller");
     sys2(__NR_prctl, PR_SET_TIMERSLACK, 1);
+    leave_real_time();
     me->last = rdtsc();
     pace_begin(&me->pace, me->last);
     while (!retired(me)) {

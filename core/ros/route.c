@@ -239,7 +239,7 @@ static enum kind find_kind(uint64_t fd)
 static enum kind kind_of(uint64_t fd)
 {
     if (fd >= KINDS_MAX)
-        return KIND_OTHER;
+        return find_kind(fd);
     if (kinds[fd] == KIND_UNKNOWN)
         WRITE_ONCE(kinds[fd], find_kind(fd));
     return READ_ONCE(kinds[fd]);
@@ -497,6 +497,10 @@ bool ros_route_changes_rights(uint64_t nr, const struct ros_args *args)
     case __NR_seccomp:
     case __NR_set_mempolicy:
     case __NR_ioprio_set:
+    case __NR_setpriority:
+    case __NR_sched_setscheduler:
+    case __NR_sched_setparam:
+    case __NR_sched_setattr:
     case __NR_ptrace:
     case LSM_SET_SELF_ATTR:
         return true;
@@ -505,7 +509,11 @@ bool ros_route_changes_rights(uint64_t nr, const struct ros_args *args)
     case __NR_write: // of a security label, to /proc/thread-self/attr
     case __NR_writev:
     case __NR_pwrite64:
+    case __NR_pwritev:
+    case __NR_pwritev2:
         return kind_of((uint32_t)args->a[0]) == KIND_PROC;
+    case __NR_sched_setaffinity: // where threads differ in it, nobody's is that of a poller
+        return ros_groups_alive() == 1;
     case __NR_close_range:
         return args->a[2] != 0; // CLOSE_RANGE_UNSHARE: a descriptor table of its own
     default:
