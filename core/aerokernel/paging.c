@@ -152,7 +152,8 @@ static int split(struct ak_paging *paging, uint64_t *directory)
     uint64_t leaf = *directory & ~PTE_LARGE;
     for (uint64_t i = 0; i < ENTRIES; i++)
         table[i] = leaf + i * PAGE_SIZE;
-    WRITE_ONCE(*directory, ak_page_gpa(paging->memory, table) | TABLE_BITS);
+    // Other virtual CPUs follow the entry at once: the table is there before it.
+    __atomic_store_n(directory, ak_page_gpa(paging->memory, table) | TABLE_BITS, __ATOMIC_RELEASE);
     return 0;
 }
 
