@@ -112,8 +112,6 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         + [
             "test_privileges.py",
             "test_channel_open.py",
-            "test_rights_pollers.py",
-            *of("test_channel_worth", "what_takes_longer_than_an_exit"),
             *of("test_aerokernel", "interface", "example"),
         ]
         + of("test_gdb", "breakpoints", "registers", "steps", "threads[auto]", "signals")
@@ -123,6 +121,7 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         + of("test_crash", "backtrace_from_a_handler_of_faults")
         + of("test_accelerator", "c[basics]", "c[faults]", "life", "partition_of_cores")
         + of("test_channel_options", "partition_of_cores")
+        + of("test_rights_pollers", "pollers_are_made_anew[nice]", "pollers_are_made_anew[class]")
         + NATIVE,
         [],
         [],
