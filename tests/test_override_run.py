@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,57 @@ def test_mappings(
     assert done.stdout == b"right\n"
 
 
+@pytest.fixture(scope="module")
+def small_pages(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The set `memory`, to which every huge page is dear."""
+    copy = tmp_path_factory.mktemp("small") / "memory"
+    shutil.copytree(Path(__file__).parents[1] / "overrides" / "memory", copy)
+    arenas = copy / "arenas.c"
+    text, changed = re.subn(r"(HUGE_DEAR_NS) = \d+", r"\1 = 0", arenas.read_text())
+    assert changed == 1
+    arenas.write_text(text)
+    return str(copy / "memory.toml")
+
+
+@pytest.mark.parametrize("high", ["256", "8"])
+def test_mappings_of_small_pages(
+    high: str, small_pages: str, programs: dict[str, str], same: Callable[..., Outcome]
+) -> None:
+    config = f"{HRT},memoryhigh={high}"
+    done = same([programs["mappings"], "5"], config=config, overrides=[small_pages])
+    assert done.stdout == b"right\n"
+
+
+RESIDENT = """\
+import mmap, sys
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) // 256
+
+size, kept, ahead = 16 << 20, [], 0
+start = resident()
+for _ in range(12):
+    before = resident()
+    kept.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    ahead += resident() - before
+    for at in range(0, size if sys.argv[1] == "all" else 1, 4096):
+        kept[-1][at] = 1
+print(ahead, resident() - start)
+"""
+
+
+def test_small_pages_are_there_for_programs_that_use_them(
+    small_pages: str, hrt: Callable[..., Outcome]
+) -> None:
+    """Of 192 MiB in mappings of 16, before and after the program writes to them."""
+    python = os.path.realpath(sys.executable)
+    for used in ("all", "little"):
+        done = hrt([python, "-c", RESIDENT, used], overrides=[small_pages])
+        assert done.status == 0, done.stderr
+        ahead, resident = map(int, done.stdout.split())
+        assert ahead > 150 if used == "all" else resident < 64
+
+
 FIXED = """\
 import ctypes
 
@@ -177,17 +229,22 @@ assert ctypes.string_at(at, 4096) == bytes([1]) * 4096
 """
 
 
-def test_a_mapping_in_an_arena(hrt: Callable[..., Outcome]) -> None:
+def test_a_mapping_in_an_arena(small_pages: str, hrt: Callable[..., Outcome]) -> None:
     """What the program maps at a place of its own is not taken for new memory of an arena."""
-    done = hrt([os.path.realpath(sys.executable), "-c", FIXED], overrides=["memory"])
-    assert done.status == 0, done.stderr
+    python = os.path.realpath(sys.executable)
+    for chosen in ("memory", small_pages):
+        done = hrt([python, "-c", FIXED], overrides=[chosen])
+        assert done.status == 0, done.stderr
 
 
 @pytest.mark.parametrize("high", ["256", "8", "1"])
-def test_heap(high: str, programs: dict[str, str], same: Callable[..., Outcome]) -> None:
+def test_heap(
+    high: str, small_pages: str, programs: dict[str, str], same: Callable[..., Outcome]
+) -> None:
     config = f"{HRT},memoryhigh={high}"
-    done = same([programs["heap"]], config=config, overrides=["memory"])
-    assert done.stdout.endswith(b"right\n")
+    for chosen in ("memory", small_pages):
+        done = same([programs["heap"]], config=config, overrides=[chosen])
+        assert done.stdout.endswith(b"right\n")
 
 
 @pytest.mark.parametrize("sets", [("malloc", "memory"), ("malloc",)], ids=["both", "alone"])

@@ -29,12 +29,13 @@ static void leave_heap(uint64_t start, uint64_t end)
 // memory. With the lock held.
 static bool extend_heap(uint64_t to)
 {
-    uint64_t end = (to + HUGE_PAGE - 1) & -HUGE_PAGE, first = page_up(heap.limit);
+    uint64_t end = block_up(to), first = page_up(heap.limit);
     if (to - heap.start < HEAP_LARGE || linux_break(end) != end)
         end = linux_break(to) == to ? to : 0;
     if (end && end != to) {
-        advise(first, end - first);
+        advise(first, end, MADV_HUGEPAGE);
         give_back_idle(end - first);
+        make_present(block_up(first), end);
     }
     heap.limit = end ? end : heap.limit;
     return end;
