@@ -89,13 +89,15 @@ uint64_t ros_pushed(const struct ros_group *group, enum ros_pushed word)
     return *(const uint64_t *)(group->ist_page + AK_IST_BYTES - sizeof(uint64_t) * word);
 }
 
-// The module's access to `address` failed, or, with 0, one that did not say where.
-static void access_failed(struct ros_group *group, struct hvm_state *state, uint64_t address)
+// The module's access to `address` failed, or, with 0, one that did not say where. merged: another
+// virtual CPU has merged it by now.
+static void access_failed(struct ros_group *group, struct hvm_state *state, uint64_t address,
+                          bool merged)
 {
     const struct ak_image *image = (const struct ak_image *)ak_kernel_begin;
     struct kvm_regs *regs = &state->regs;
     bool copies = regs->rip == image->copy || regs->rip == image->load;
-    bool again = ros_merge_missing(address ? address : copies ? regs->rsi : regs->rsp);
+    bool again = merged || ros_merge_missing(address ? address : copies ? regs->rsi : regs->rsp);
     if (!address && copies)
         again = ros_merge_missing(regs->rdi) || again;
     if (!again && copies)
@@ -114,14 +116,16 @@ static void page_fault(struct ros_group *group)
     state.regs.rip = ros_pushed(group, ROS_PUSHED_RIP);
     state.regs.rdx = ros_pushed(group, ROS_PUSHED_RDX);
     state.regs.rcx = ros_pushed(group, ROS_PUSHED_RCX);
-    access_failed(group, &state, ros_pushed(group, ROS_PUSHED_CR2));
+    uint64_t address = ros_pushed(group, ROS_PUSHED_CR2),
+             error = ros_pushed(group, ROS_PUSHED_ERROR);
+    access_failed(group, &state, address, !(error & 1) && ros_space_translates(address));
 }
 
 static void linux_fault(struct ros_group *group)
 {
     struct hvm_state state;
     ros_read_state(group, &state, NULL);
-    access_failed(group, &state, 0);
+    access_failed(group, &state, 0, false);
 }
 
 // ---- All exits ---------------------------------------------------------------------------------

@@ -287,6 +287,8 @@ bool ros_space_is_attached(void);
 bool ros_space_is_guarded(uint64_t address, bool write);
 // Merge a range and have it translated page by page. Returns 0, -ENOMEM, -ENOSPC or -EFAULT.
 int ros_space_split(uint64_t start, uint64_t size);
+// True if the page tables let something be accessed at an address.
+bool ros_space_translates(uint64_t address);
 // True if the program has claimed the page of the address against such an access.
 bool ros_space_is_claimed(uint64_t address, bool write);
 // Tell a debugger where the tables and the AeroKernel are.
@@ -363,6 +365,7 @@ enum ros_pushed {
     ROS_PUSHED_RSP = 2,
     ROS_PUSHED_RFLAGS = 3,
     ROS_PUSHED_RIP = 5,
+    ROS_PUSHED_ERROR = 6,
     ROS_PUSHED_RDX = 7,
     ROS_PUSHED_RCX = 8,
     ROS_PUSHED_CR2 = 9,

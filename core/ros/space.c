@@ -497,6 +497,12 @@ bool ros_space_covers(uint64_t address)
     return covered;
 }
 
+bool ros_space_translates(uint64_t address)
+{
+    uint64_t leaf;
+    return ak_leaf(&space.paging, address, &leaf) && leaf & AK_PTE_PRESENT;
+}
+
 bool ros_space_executable(uint64_t address)
 {
     return ak_is_executable(&space.paging, address);
