@@ -275,6 +275,7 @@ static int64_t make(struct poller *poller)
     struct ros_group *block = poller->block;
     *poller = (struct poller){.block = block, .rights = set.rights};
     block->poller = poller;
+    block->id = ros_self()->id; // a signal may come before it knows its own
     block->busy = 1;
     ros_sigset closed = ~ROS_SYNC_SIGNALS, mask;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, &mask, sizeof(mask));
@@ -445,8 +446,10 @@ void ros_poller_interrupt(const struct ros_group *group)
 void ros_poller_signal(struct ros_group *self, int sig, siginfo_t *info, struct ucontext *uc)
 {
     // Where the user may have no more signals queued, Linux forgets who has sent one.
-    bool ours = __atomic_exchange_n(&self->poller->interrupt, 0, __ATOMIC_ACQ_REL);
-    if (sig == SIGTRAP && (ours || info->si_code == SI_TKILL)) {
+    bool may_be = sig == SIGTRAP &&
+                  (info->si_code == SI_TKILL || (info->si_code == SI_USER && !info->si_pid));
+    bool ours = may_be && __atomic_exchange_n(&self->poller->interrupt, 0, __ATOMIC_ACQ_REL);
+    if (ours || (may_be && info->si_code == SI_TKILL)) {
         ros_interrupt_syscall(uc);
         return;
     }
@@ -454,12 +457,14 @@ void ros_poller_signal(struct ros_group *self, int sig, siginfo_t *info, struct 
     // gets an empty one and finds the original with its group.
     for (unsigned i = 0; i < ros_groups_count(); i++) {
         struct ros_group *group = ros_group_at(i);
-        if (!READ_ONCE(group->busy) || group->id.pid != self->id.pid)
+        if (!ros_group_runs(group) || group->id.pid != self->id.pid)
             continue;
         group->forwarded = *info;
-        __atomic_store_n(&group->has_forwarded, true, __ATOMIC_RELEASE);
-        if (sys3(__NR_tgkill, group->id.pid, group->id.tid, sig) == 0)
+        __atomic_store_n(&group->has_forwarded, true, __ATOMIC_SEQ_CST);
+        if (ros_group_runs(group) && sys3(__NR_tgkill, group->id.pid, group->id.tid, sig) == 0)
             return;
-        group->has_forwarded = false;
+        // It ends, and has taken it for another, or not.
+        if (!__atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_SEQ_CST))
+            return;
     }
 }

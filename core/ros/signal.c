@@ -146,8 +146,9 @@ void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
             hvm_kick(&group->vcpu);
         return;
     }
-    if (is_sync(sig) && info->si_code == SI_TKILL &&
-        __atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_ACQ_REL))
+    if (info->si_code == SI_TKILL && READ_ONCE(group->has_forwarded) &&
+        group->forwarded.si_signo == sig &&
+        __atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_SEQ_CST))
         *info = group->forwarded;
     if (is_sync(sig) && (group->signal_pending || (ros_blocked_sync(group) & SIGBIT(sig)))) {
         hold_sync(group, sig, info);
