@@ -170,12 +170,13 @@ def small_pages(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(copy / "memory.toml")
 
 
+@pytest.mark.parametrize("seed", ["1", "2", "5"])
 @pytest.mark.parametrize("high", ["256", "8"])
 def test_mappings_of_small_pages(
-    high: str, small_pages: str, programs: dict[str, str], same: Callable[..., Outcome]
+    high: str, seed: str, small_pages: str, programs: dict[str, str], same: Callable[..., Outcome]
 ) -> None:
     config = f"{HRT},memoryhigh={high}"
-    done = same([programs["mappings"], "5"], config=config, overrides=[small_pages])
+    done = same([programs["mappings"], seed], config=config, overrides=[small_pages])
     assert done.stdout == b"right\n"
 
 

@@ -30,6 +30,7 @@ enum rule {
     RUSAGE,
     RANDOM,
     PRLIMIT,
+    PRCTL,
     FCNTL,
     IOCTL,
     FUTEX,
@@ -53,6 +54,7 @@ static const char *const conditions[] = {
     [RUSAGE] = "if not for one thread",
     [RANDOM] = "if it takes no longer than an exit",
     [PRLIMIT] = "if nothing is set",
+    [PRCTL] = "for PR_GET_THP_DISABLE, PR_SET_THP_DISABLE",
     [FCNTL] = "for flags and duplicates, not for locks",
     [IOCTL] = "for FIONREAD, TCGETS, TIOCGWINSZ",
     [FUTEX] = "if it wakes or requeues",
@@ -105,6 +107,7 @@ static const uint8_t rules[MV_ROUTES] = {
     [__NR_mremap] = ANY,
     [__NR_madvise] = ANY,
     [__NR_mincore] = ANY,
+    [__NR_prctl] = PRCTL,
     [__NR_brk] = ANY,
     // Files and descriptors.
     [__NR_lseek] = ANY,
@@ -382,6 +385,9 @@ static bool arguments_may(enum rule rule, const struct ros_args *args)
         return args->a[1] <= made_in_exit;
     case PRLIMIT:
         return args->a[2] == 0;
+    case PRCTL: // what is the memory's, not the thread's
+        return (int32_t)args->a[0] == PR_GET_THP_DISABLE ||
+               (int32_t)args->a[0] == PR_SET_THP_DISABLE;
     case FCNTL:
         return fcntl_may(args->a[1]);
     case IOCTL:
@@ -466,6 +472,8 @@ static bool prctl_is_harmless(uint64_t option)
     case PR_CAPBSET_READ:
     case PR_GET_CHILD_SUBREAPER:
     case PR_SET_CHILD_SUBREAPER:
+    case PR_GET_THP_DISABLE:
+    case PR_SET_THP_DISABLE:
         return true;
     default:
         return false;

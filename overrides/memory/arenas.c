@@ -18,6 +18,7 @@
 #include <asm/errno.h>
 #include <asm/unistd.h>
 #include <linux/mman.h>
+#include <linux/prctl.h>
 
 enum {
     PAGE = 4096,
@@ -263,13 +264,14 @@ static void make_present(uint64_t start, uint64_t end)
         used = !witness || is_present(witness);
         left_alone = witness = start + (end - start) / HUGE_PAGE * (HUGE_PAGE / 2);
     }
-    advise(start, end, MADV_NOHUGEPAGE);
-    if (!used)
+    // Not by advice: neighbours that have had different advice do not become one mapping again, and
+    // mremap(2) takes one only. A program that will have no huge pages gets none.
+    if (!used || ak_linux(__NR_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0, 0) ||
+        ak_linux(__NR_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0))
         return;
     advise(start, left_alone, MADV_POPULATE_WRITE);
     advise(left_alone + PAGE, end, MADV_POPULATE_WRITE);
-    // They may become huge in the background.
-    advise(start, end, MADV_HUGEPAGE);
+    ak_linux(__NR_prctl, PR_SET_THP_DISABLE, 0, 0, 0, 0, 0);
 }
 
 // ---- Runs ---------------------------------------------------------------------------------------
