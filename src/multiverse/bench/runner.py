@@ -178,6 +178,8 @@ def run(
             # To itself: it is not closed.
             *((os.POSIX_SPAWN_DUP2, descriptor, descriptor) for descriptor in inherited),
         ]
+        # Until the child is one that is seen to, nothing takes us out of here.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         start = time.perf_counter_ns()
         try:
             # Python ignores these two signals, and a child would inherit that.
@@ -186,12 +188,15 @@ def run(
                 [argv0 or command[0], *command[1:]],
                 os.environ if environment is None else environment,
                 file_actions=actions,
+                setsigmask=before,
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
             )
         except OSError as error:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             raise CannotStart(command[0], error) from error
         ended = False
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             ended = _ends_within(pid, timeout)
         finally:
             # On a timeout, and on Ctrl-C and anything else that takes us out of the wait.
