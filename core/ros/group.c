@@ -244,7 +244,7 @@ void ros_group_exit(struct ros_group *group, int status)
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof(all));
     // What a poller has passed on to this thread is for another one now.
     if (__atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_SEQ_CST))
-        sys3(__NR_rt_sigqueueinfo, group->id.tid, group->forwarded.si_signo, &group->forwarded);
+        ros_signal_to_process(group, &group->forwarded);
     // The exit of the request has to be finished before the virtual CPU serves another thread.
     hvm_vcpu_finish_exit(&group->vcpu);
     hvm_unkick(&group->vcpu);

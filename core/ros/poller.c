@@ -29,7 +29,7 @@ struct poller {
     uint32_t tid;
     unsigned cpu;       // where it last went to sleep
     uint32_t wake;      // futex: 0 while it sleeps
-    uint32_t interrupt; // the SIGTRAP that comes is ours
+    uint32_t interrupt; // one of ros_signal_send_own()'s is on its way
     uint64_t rights;
     struct pace pace;
     uint64_t last; // TSC of the last answer
@@ -416,10 +416,9 @@ void ros_pollers_wait_turn(void)
     __atomic_sub_fetch(&set.waiting, 1, __ATOMIC_SEQ_CST);
 }
 
-static void interrupt(struct poller *poller, uint32_t pid)
+static void interrupt(struct poller *poller)
 {
-    WRITE_ONCE(poller->interrupt, 1);
-    sys3(__NR_tgkill, pid, poller->tid, SIGTRAP);
+    ros_signal_send_own(poller->block->id.pid, poller->tid, &poller->interrupt);
 }
 
 void ros_pollers_end(void)
@@ -429,7 +428,7 @@ void ros_pollers_end(void)
     for (unsigned i = 0; i < POLLERS_MAX; i++)
         while (set.poller[i].block &&
                __atomic_load_n(&set.poller[i].block->busy, __ATOMIC_ACQUIRE)) {
-            interrupt(&set.poller[i], set.poller[i].block->id.pid);
+            interrupt(&set.poller[i]);
             sys0(__NR_sched_yield);
         }
 }
@@ -440,16 +439,12 @@ void ros_poller_interrupt(const struct ros_group *group)
 {
     struct poller *poller = READ_ONCE(group->served_by);
     if (poller)
-        interrupt(poller, group->id.pid);
+        interrupt(poller);
 }
 
 void ros_poller_signal(struct ros_group *self, int sig, siginfo_t *info, struct ucontext *uc)
 {
-    // Where the user may have no more signals queued, Linux forgets who has sent one.
-    bool may_be = sig == SIGTRAP &&
-                  (info->si_code == SI_TKILL || (info->si_code == SI_USER && !info->si_pid));
-    bool ours = may_be && __atomic_exchange_n(&self->poller->interrupt, 0, __ATOMIC_ACQ_REL);
-    if (ours || (may_be && info->si_code == SI_TKILL)) {
+    if (ros_signal_is_own(sig, info, &self->poller->interrupt)) {
         ros_interrupt_syscall(uc);
         return;
     }

@@ -152,7 +152,7 @@ struct ros_group {
     struct {
         uint32_t entries; // how often it has entered the guest
         uint32_t seen;    // `entries`, when the watch last looked
-        uint32_t kicked;  // a signal of the watch's is on its way
+        uint32_t kicked;  // one of ros_signal_send_own()'s is on its way
         bool interrupted; // and has come: a call that it has ended begins again
     } watch;
 
@@ -474,6 +474,14 @@ void ros_signal_attach(void);
 int ros_signal_detach(void);
 // Install the core's handlers of instruction-raised signals again, after an execve that failed.
 void ros_signal_reclaim(void);
+// Give a signal that the calling thread has taken to another thread of the process: to the process,
+// which a thread may name by its own id only, as si_code may be Linux's (rt_sigqueueinfo(2)).
+void ros_signal_to_process(const struct ros_group *self, const siginfo_t *info);
+// Send a partner or a poller a SIGTRAP that the program does not see. expected: set until it has
+// come.
+void ros_signal_send_own(uint32_t pid, uint32_t tid, uint32_t *expected);
+// In a handler: true if the signal is one that was sent with this `expected`.
+bool ros_signal_is_own(int sig, const siginfo_t *info, uint32_t *expected);
 struct ros_sighand *ros_sighand_copy(struct ros_sighand *from);
 void ros_sighand_put(struct ros_sighand *sighand);
 void ros_sighands_lock(void);

@@ -87,6 +87,23 @@ static void hold_sync(struct ros_group *group, int sig, const siginfo_t *info)
         hvm_kick(&group->vcpu);
 }
 
+void ros_signal_send_own(uint32_t pid, uint32_t tid, uint32_t *expected)
+{
+    siginfo_t info = {.si_signo = SIGTRAP, .si_code = SI_QUEUE, .si_ptr = expected};
+    WRITE_ONCE(*expected, 1);
+    sys4(__NR_rt_tgsigqueueinfo, pid, tid, SIGTRAP, &info);
+}
+
+bool ros_signal_is_own(int sig, const siginfo_t *info, uint32_t *expected)
+{
+    // Where the user may have no more signals queued, Linux forgets what was said of one.
+    bool marked = info->si_code == SI_QUEUE && info->si_ptr == expected;
+    bool forgotten = info->si_code == SI_USER && !info->si_pid;
+    if (sig != SIGTRAP || !(marked || forgotten))
+        return false;
+    return __atomic_exchange_n(expected, 0, __ATOMIC_ACQ_REL) || marked;
+}
+
 void ros_interrupt_syscall(struct ucontext *uc)
 {
     uint64_t rip = uc->uc_mcontext.rip;
@@ -247,16 +264,19 @@ bool ros_signal_waiting(const struct ros_group *group)
            (READ_ONCE(group->pending_sync) & ~ros_blocked_sync(group));
 }
 
+void ros_signal_to_process(const struct ros_group *self, const siginfo_t *info)
+{
+    sys3(__NR_rt_sigqueueinfo, self->id.tid, info->si_signo, info);
+}
+
 // Give a signal to Linux again: its disposition or mask has changed under way. For this thread, but
 // if its mask was not the partner's: then natively another thread might have got it.
-static void send_again(const struct ros_group *group, siginfo_t *info)
+static void send_again(const struct ros_group *group, const siginfo_t *info)
 {
-    if (READ_ONCE(ros_space_control()->machine.defers_masks) && info->si_code != SI_TKILL) {
-        // For the process, which a thread may name by its own id only (si_code may be Linux's).
-        sys3(__NR_rt_sigqueueinfo, group->id.tid, info->si_signo, info);
-        return;
-    }
-    sys4(__NR_rt_tgsigqueueinfo, group->id.pid, group->id.tid, info->si_signo, info);
+    if (READ_ONCE(ros_space_control()->machine.defers_masks) && info->si_code != SI_TKILL)
+        ros_signal_to_process(group, info);
+    else
+        sys4(__NR_rt_tgsigqueueinfo, group->id.pid, group->id.tid, info->si_signo, info);
 }
 
 int64_t ros_sys_signals_thread(struct ros_group *group, uint64_t nr, struct ros_args *args)

@@ -23,15 +23,6 @@ static struct {
     uint32_t stop; // futex
 } watch;
 
-// With the lock of the groups held: a thread that has not begun to end takes the signal.
-static void kick(struct ros_group *group)
-{
-    if (__atomic_exchange_n(&group->watch.kicked, 1, __ATOMIC_ACQ_REL))
-        return; // the last one has not come yet
-    if (sys3(__NR_tgkill, group->id.pid, group->id.tid, SIGTRAP))
-        WRITE_ONCE(group->watch.kicked, 0);
-}
-
 static void look(void)
 {
     ros_groups_lock();
@@ -40,8 +31,9 @@ static void look(void)
         uint32_t entries = READ_ONCE(group->watch.entries);
         bool stays = entries == group->watch.seen;
         group->watch.seen = entries;
+        // A thread that has not begun to end takes the signal.
         if (stays && ros_group_runs(group) && READ_ONCE(group->server) == ROS_SERVER_NOBODY)
-            kick(group);
+            ros_signal_send_own(group->id.pid, group->id.tid, &group->watch.kicked);
     }
     ros_groups_unlock();
 }
@@ -116,10 +108,7 @@ void ros_watch_forget(void)
 
 bool ros_watch_kicked(struct ros_group *group, int sig, const siginfo_t *info)
 {
-    // Where the user may have no more signals queued, Linux forgets who has sent one.
-    bool may_be = sig == SIGTRAP &&
-                  (info->si_code == SI_TKILL || (info->si_code == SI_USER && !info->si_pid));
-    if (!may_be || !__atomic_exchange_n(&group->watch.kicked, 0, __ATOMIC_ACQ_REL))
+    if (!ros_signal_is_own(sig, info, &group->watch.kicked))
         return false;
     group->watch.interrupted = true;
     return true;
