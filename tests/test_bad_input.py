@@ -52,8 +52,9 @@ def make(path: Path, content: bytes, mode: int = 0o755) -> str:
     return str(path)
 
 
-def test_missing() -> None:
-    one_line(execute(["/nonexistent/program"]), 127)
+@pytest.mark.parametrize("name", ["/nonexistent/program", ""])
+def test_missing(name: str) -> None:
+    one_line(execute([name]), 127)
 
 
 def test_directory() -> None:

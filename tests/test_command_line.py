@@ -67,6 +67,17 @@ def test_files_that_cannot_be_written(option: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "words", [["run"], ["run", "--hvm=off"], ["profile"], ["tune"]], ids=" ".join
+)
+@pytest.mark.parametrize("name", ["", "directory"])
+def test_names_that_no_program_has(words: list[str], name: str, tmp_path: Path) -> None:
+    """As in a shell neither is a command, though PATH leads to something."""
+    (tmp_path / "directory").mkdir()
+    done = command_line(*words, "--", name, PATH=str(tmp_path))
+    one_line(done, 127, f"{name or repr(name)}: not found; check the name and PATH")
+
+
+@pytest.mark.parametrize(
     "words", [["run"], ["run", "--stats"], ["run", "--hvm=off", "--stats"], ["profile"]]
 )
 def test_more_arguments_than_an_exec_takes(words: list[str]) -> None:

@@ -33,12 +33,16 @@ def find_program(name: str) -> str:
             mode = os.stat(candidate).st_mode
         except OSError:
             continue
-        if stat.S_ISREG(mode) and os.access(candidate, os.X_OK):
+        if not stat.S_ISREG(
+            mode
+        ):  # a directory, above all: that of PATH itself if there is no name
+            continue
+        if os.access(candidate, os.X_OK):
             return candidate
         found_unusable = True
     if found_unusable:
         fail(EXIT_NOT_EXECUTABLE, f"{name}: Permission denied; make the file executable")
-    fail(EXIT_NOT_FOUND, f"{name}: not found; check the name and PATH")
+    fail(EXIT_NOT_FOUND, f"{name or repr(name)}: not found; check the name and PATH")
 
 
 def program_environment(config: list[str]) -> dict[bytes, bytes]:
