@@ -368,7 +368,7 @@ static int make(const struct mv_hrt_options *o)
         return 0;
     }
     int err = load_core(&hrt, o->core, o->config ? o->config : "");
-    if (err && (o->flags & MV_HRT_NATIVE)) {
+    if (err && (o->flags & MV_HRT_NATIVE) && !hrt.core.wrong_config) {
         hrt.within = true;
         hrt.ring = -1;
         return 0;

@@ -131,6 +131,7 @@ static int attach(struct mv_hrt *hrt, const char *path, const char *file, size_t
 int load_core(struct mv_hrt *hrt, const char *path, const char *config)
 {
     char beside[4096];
+    hrt->core = (struct mv_attach_answer){0};
     if (!path) {
         default_path(beside, sizeof(beside));
         path = beside;

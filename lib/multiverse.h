@@ -27,7 +27,9 @@ extern "C" {
 struct mv_hrt;
 
 enum mv_hrt_flags {
-    MV_HRT_NATIVE = 1, ///< where no HRT can be made, call functions natively, on the same threads
+    /// Where no HRT can be made, call functions natively, on the same threads. A wrong option is
+    /// an error all the same.
+    MV_HRT_NATIVE = 1,
 };
 
 /// How an HRT shall be; zero means the default.

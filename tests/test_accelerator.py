@@ -389,12 +389,17 @@ def test_partition_of_cores(facts: dict[str, str]) -> None:
         ("physbits=20", "configuration key physbits: not from 36 to 52"),
         ("ring=1", "configuration key ring: neither auto, 0 nor 3"),
         ("channel=fast", "configuration key channel: neither auto, sync nor async"),
+        ("override=9", "override: for whole programs only"),
+        (f"hrtcpus={1 << 1000:#x}", "hrtcpus: CPUs that may be used"),
     ],
 )
-def test_a_wrong_configuration_is_an_error(facts: dict[str, str], config: str, wrong: str) -> None:
+@pytest.mark.parametrize("fallback", [False, True], ids=["required", "fallback"])
+def test_a_wrong_configuration_is_an_error(
+    facts: dict[str, str], config: str, wrong: str, fallback: bool
+) -> None:
     """The process lives on, and can make another HRT."""
     with pytest.raises(multiverse.HrtError, match=f"HRT: {wrong}: .*check the option") as raised:
-        multiverse.Hrt(config=config)
+        multiverse.Hrt(config=config, fallback=fallback)
     assert raised.value.errno == errno.EINVAL
     with multiverse.Hrt() as hrt:
         assert hrt.call(ctypes.CDLL(None).strlen, b"hybrid") == 6

@@ -14,7 +14,8 @@ struct mv_attach_request {
 
 // All functions are called on native threads and return 0 or a negative errno.
 struct mv_attach_answer {
-    uint32_t ring; // that functions run at
+    uint32_t ring;         // that functions run at
+    uint32_t wrong_config; // after a failure: the configuration is the reason, not the machine
     // Run fn(arg) in the HRT on the calling thread and its stack, until MV_AEROKERNEL_LEAVE.
     // Signals are blocked. -EAGAIN: no virtual CPU is left.
     int (*enter)(uint64_t fn, uint64_t arg);

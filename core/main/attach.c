@@ -75,16 +75,26 @@ static int detach(void)
     return ros_signal_detach();
 }
 
+// Read the configuration. Returns NULL, or in words what is wrong with it.
+static const char *check(const char *text)
+{
+    static char wrong[MV_KEYS_WRONG];
+    if (!mv_config_parse(text, &config, wrong))
+        return wrong;
+    if (config.override_fd >= 0)
+        return "override: for whole programs only";
+    return ros_cpus_usable(&config.hrt_cpus) ? NULL : "hrtcpus: CPUs that may be used";
+}
+
 int mv_attach(const struct mv_attach_request *request, struct mv_attach_answer *answer,
               const char **what)
 {
     struct ros_group *first;
     struct mv_costs costs;
-    static char wrong[MV_KEYS_WRONG];
-    if (!mv_config_parse(request->config, &config, wrong)) {
-        *what = wrong;
+    *what = check(request->config);
+    answer->wrong_config = *what != NULL;
+    if (*what)
         return -EINVAL;
-    }
     ros.attached = true;
     ros.exe_by_kernel = true;
     // Pollers would act with rights that the process may have given up meanwhile.
@@ -96,9 +106,6 @@ int mv_attach(const struct mv_attach_request *request, struct mv_attach_answer *
                 .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTORER_FLAG,
                 .restorer = request->restorer,
             };
-    *what = "hrtcpus: CPUs that may be used";
-    if (!ros_cpus_usable(&config.hrt_cpus))
-        return -EINVAL;
     int err = mv_make_hvm(&config, &first, what, &costs);
     if (err) {
         if (ros.hvm.vm_fd >= 0)

@@ -26,7 +26,8 @@ class Hrt(Calls):
 
     threads: how many calls can be under way at the same time, from 1 to 64.
     stack_size: of each, bytes; 0: 8 MiB.
-    fallback: where no HRT is possible, call functions natively; else HrtError is raised.
+    fallback: where no HRT is possible, call functions natively; else HrtError is raised. A wrong
+        configuration raises it in any case.
     config: of multiverse-core, as "hrtcpus=0xc,hrtmemory=512": cores for the threads, most MiB for
         the AeroKernel's allocators.
 
