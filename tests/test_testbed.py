@@ -72,10 +72,15 @@ subprocess.Popen(guard, pass_fds=[reader]).wait()
         assert process.stdout.read() == ""  # the last one that had it open has ended
 
 
-def is_qemu(pid: int) -> bool:
+def executes(pid: int, *programs: bytes) -> bool:
     with contextlib.suppress(OSError):
-        return b"qemu-system" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+        executed = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+        return any(program in executed for program in programs)
     return False
+
+
+def is_qemu(pid: int) -> bool:
+    return executes(pid, b"qemu-system")
 
 
 @pytest.mark.timeout(700)
@@ -98,6 +103,34 @@ def test_an_interrupted_boot_leaves_nothing(end: signal.Signals, status: int) ->
         process.communicate(timeout=60)
         assert process.returncode == status
     assert not any(is_qemu(pid) for pid in machines)
+
+
+@pytest.mark.timeout(700)
+@pytest.mark.parametrize("program", [b"virtiofsd", b"qemu-system"])
+def test_ctrl_c_while_it_boots(program: bytes) -> None:
+    """A terminal sends it to all; of these QEMU alone speaks, and is brief."""
+    try:
+        boot.find_tools()
+    except boot.TestbedError as error:
+        pytest.skip(str(error))
+    with subprocess.Popen(
+        [*MULTIVERSE, "testbed", "run", "--", "true"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    ) as process:
+        started: list[int] = []
+        while not any(executes(pid, program, b"qemu-system") for pid in started):
+            assert process.poll() is None
+            time.sleep(0.01)
+            started = guard.descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output.count("\n") <= 1 and "Traceback" not in output, output
+    assert not any(executes(pid, b"virtiofsd", b"qemu-system") for pid in started)
 
 
 @pytest.mark.timeout(700)

@@ -44,8 +44,10 @@ def main() -> None:
     wanted = int(sys.argv[1])
     # What a terminal sends to all concerns this process last. A handler, since the command would
     # inherit that a signal is ignored.
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
+    # As it shall here: virtme-ng's programs would show tracebacks on their way out.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     command = subprocess.Popen(sys.argv[2:])
     select.select([wanted, os.pidfd_open(command.pid)], [], [])
