@@ -140,6 +140,40 @@ def test_interrupted() -> None:
         assert (process.returncode, process.stderr.read()) == (130, "multiverse: interrupted\n")
 
 
+def test_interrupted_while_it_starts(tmp_path: Path) -> None:
+    """Ctrl-C then ends it as any program."""
+    (tmp_path / "click.py").write_text("import time; print('begun', flush=True); time.sleep(1000)")
+    with subprocess.Popen(
+        [*MULTIVERSE, "doctor"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    ) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        process.wait(60 * SLOWNESS)
+        assert (process.returncode, process.stderr.read()) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize("action", [signal.SIG_DFL, signal.SIG_IGN], ids=["default", "ignored"])
+@pytest.mark.parametrize("options", [[], ["--stats=/dev/null"]], ids=["exec", "child"])
+def test_a_program_begins_with_sigint_as_it_was(
+    options: list[str], action: signal.Handlers
+) -> None:
+    """What is ignored outlives an exec; how the command line sees to the signal must not."""
+    before = signal.signal(signal.SIGINT, action)
+    try:
+        words = ["run", "--hvm=off", "--quiet", *options, "--", "/bin/cat", "/proc/self/status"]
+        status = command_line(*words).stdout
+    finally:
+        signal.signal(signal.SIGINT, before)
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    has = {name: int(fields[name], 16) >> signal.SIGINT - 1 & 1 for name in ("SigIgn", "SigBlk")}
+    assert has == {"SigIgn": action == signal.SIG_IGN, "SigBlk": 0}
+
+
 def test_counters_are_json(tmp_path: Path) -> None:
     file = tmp_path / "stats.json"
     assert command_line("run", f"--stats={file}", "--", "/bin/true").returncode == 0

@@ -6,9 +6,10 @@ nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as typing's, which takes longer to import than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from multiverse.accelerator.hrt import Hrt
     from multiverse.accelerator.library import HrtError, HrtFault
 

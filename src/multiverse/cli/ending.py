@@ -19,6 +19,19 @@ def _terminate(_number: int, _frame: object) -> None:
 
 
 @contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Within it, SIGINT raises KeyboardInterrupt, unless it is ignored."""
+    ends = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    if ends:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ends:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
 def terminable() -> Iterator[None]:
     """Within it, SIGTERM raises Terminated."""
     previous = signal.signal(signal.SIGTERM, _terminate)

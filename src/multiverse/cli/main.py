@@ -12,7 +12,7 @@ from typing import Any, cast
 import click
 
 from multiverse import __version__
-from multiverse.cli.ending import EXIT_INTERRUPTED
+from multiverse.cli.ending import EXIT_INTERRUPTED, interruptible
 from multiverse.core import EXIT_FAILURE
 
 COMMANDS = {
@@ -66,7 +66,8 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with interruptible():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("multiverse: interrupted", err=True)
             sys.exit(EXIT_INTERRUPTED)
