@@ -20,6 +20,7 @@ from test_aerokernel import compile_handler
 from multiverse.cli.run import decode_value, encode_value
 from multiverse.crash.raw import RawError, parse
 from multiverse.crash.report import Report
+from multiverse.crash.symbols import Place, readable
 from multiverse.crash.text import full_text, short_text
 
 LINE = "multiverse: run: exception in the AeroKernel (13) at RIP 0x"
@@ -280,6 +281,32 @@ def test_what_is_no_raw_report(text: str) -> None:
     result = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (125, "")
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("symbol", "name"),
+    [
+        ("main", "main"),
+        ("i", "i"),  # which is a type, mangled
+        ("_Zero", "_Zero"),
+        ("_ZN4shop7CounterIlE3askEl", "shop::Counter<long>::ask(long)"),
+        ("_ZN4core3fmt5write17h0123456789abcdefE", "core::fmt::write"),
+        ("_RNvC6_123foo3bar", "123foo::bar"),
+        ("_Z1f" + "P" * 100_000 + "i", "_Z1f" + "P" * 100_000 + "i"),
+    ],
+    ids=["C", "short", "wrong", "C++", "older Rust", "Rust", "long"],
+)
+def test_names_are_readable(symbol: str, name: str) -> None:
+    assert readable(symbol) == name
+    assert str(Place(16, "/bin/x", symbol, 8)) == f"{name}+0x8 (/bin/x)"
+
+
+def test_a_name_does_not_grow_without_end() -> None:
+    """Each argument's type names the one before twice."""
+    digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    pairs = "".join(f"S_IS{digits[i]}_S{digits[i]}_E" for i in range(36))
+    symbol = f"_Z1f1PIiiE{pairs}"
+    assert readable(symbol) == symbol
 
 
 def test_nothing_reaches_the_terminal(raw_report: str) -> None:

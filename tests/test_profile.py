@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import mmap
 import os
@@ -330,6 +331,33 @@ def test_show(calls: Callable[..., str], tmp_path: Path) -> None:
     argv = " ".join([*MULTIVERSE, "profile", "show", "--json", str(target)])
     done = subprocess.run(["bash", "-c", f"{argv} | head -c 1"], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("{", "")
+
+
+MANGLED = """
+#include <unistd.h>
+namespace shop {
+template <typename T> struct [[gnu::noinline]] Counter {
+    T ask(T times) { T sum = 0; while (times--) sum += getppid(); return sum; }
+};
+}
+int main() { return shop::Counter<long>().ask(50) == 0; }
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler: g++ is not on PATH")
+def test_functions_have_the_names_that_their_language_gives(
+    hrt: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    program, page = tmp_path / "program", tmp_path / "page.html"
+    command = ["g++", "-x", "c++", "-O1", "-fno-inline", "-o", str(program), "-"]
+    subprocess.run(command, input=MANGLED, text=True, check=True)
+    profile, done = profiled([str(program)], f"--html={page}")
+    name = "shop::Counter<long>::ask(long)"
+    assert name in functions(profile, "getppid")
+    symbols = {frame.name: frame.symbol for frame in profile.frames}
+    assert symbols[name] == "_ZN4shop7CounterIlE3askEl"
+    assert symbols["main"] is None
+    assert name in done.stderr and name in html.unescape(page.read_text())
 
 
 def test_diff(calls: Callable[..., str], tmp_path: Path) -> None:

@@ -296,7 +296,12 @@ class Report:
 def _place(place: Place | None) -> dict[str, Any] | None:
     if place is None:
         return None
-    return {"module": place.module, "symbol": place.symbol, "offset": place.offset}
+    return {
+        "module": place.module,
+        "symbol": place.symbol,
+        "name": place.name,
+        "offset": place.offset,
+    }
 
 
 def _step(step: Step) -> dict[str, Any]:

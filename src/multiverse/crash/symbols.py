@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import os
 import stat
 import struct
@@ -30,11 +31,23 @@ WINDOW_PAGES = (
 )  # fmt: skip
 IMAGE = "aerokernel.elf"  # beside the core
 HANDLERS_CALLER = "ak_upcall"  # its frame pointer's frame has the address of the fault
+MANGLED = ("itanium", "rust")  # C++ and older Rust; Rust
 DEBUG_FILES = Path("/usr/lib/debug/.build-id")
 
 # What reading a file may raise whose content is anyone's.
 BROKEN = (OSError, ELFError, ValueError, KeyError, IndexError, struct.error, OverflowError,
           AttributeError, TypeError, UnicodeError, AssertionError, MemoryError)  # fmt: skip
+
+
+@functools.cache
+def readable(symbol: str) -> str:
+    """What C++ and Rust call a function whose symbol is mangled; else the symbol as it is.
+
+    It does not get out of hand for symbols that are made to.
+    """
+    import demangle  # late: few need it, and it takes some time
+
+    return demangle.demangle(symbol, language=MANGLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +59,13 @@ class Place:
     symbol: str | None
     offset: int  # behind the symbol; without one, behind the module's beginning
 
+    @property
+    def name(self) -> str | None:
+        """The symbol, readable."""
+        return readable(self.symbol) if self.symbol else None
+
     def __str__(self) -> str:
-        name = f"{self.symbol}+{self.offset:#x}" if self.symbol else f"+{self.offset:#x}"
+        name = f"{self.name}+{self.offset:#x}" if self.symbol else f"+{self.offset:#x}"
         return f"{name} ({self.module})" if self.symbol else f"{self.module}{name}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from multiverse.crash.symbols import BROKEN, Binary
+from multiverse.crash.symbols import BROKEN, Binary, readable
 
 STATUS_FAULT = 139
 REGISTERS = (
@@ -55,7 +55,7 @@ def _place(binary: Binary | None, address: int | None) -> str:
     if address is None:
         return "an unknown address"
     found = binary.table.find(address) if binary else None
-    return f"{found[0]}+{found[1]:#x}" if found else f"{address:#x}"
+    return f"{readable(found[0])}+{found[1]:#x}" if found else f"{address:#x}"
 
 
 def _cause(ending: Ending) -> str:

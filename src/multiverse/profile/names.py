@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from multiverse.core import core_path
 from multiverse.crash.raw import Mapping, Raw
-from multiverse.crash.symbols import BROKEN, Binary, Symbolizer
+from multiverse.crash.symbols import BROKEN, Binary, Symbolizer, readable
 from multiverse.profile.raw import Range, RawProfile
 from multiverse.profile.unwind import CallFrames, Rule
 
@@ -19,13 +19,19 @@ class Frame:
     """A function, as well as it is known.
 
     kind: file; jit: code in memory that no file is behind; aerokernel; unknown. found: the
-    address only looks like a return address.
+    address only looks like a return address. symbol: what the file calls it, if that is mangled.
     """
 
     name: str
     module: str
     kind: str
     found: bool = False
+    symbol: str | None = None
+
+
+def _named(symbol: str, module: str, kind: str, found: bool) -> Frame:
+    name = readable(symbol)
+    return Frame(name, module, kind, found, symbol if symbol != name else None)
 
 
 class Files:
@@ -98,12 +104,12 @@ class Names:
         if not mapping.path.startswith("/"):
             if place is not None and place.symbol:
                 kind = "file" if mapping.path.startswith("[v") else "jit"
-                return Frame(place.symbol, mapping.path or "JIT code", kind, found)
+                return _named(place.symbol, mapping.path or "JIT code", kind, found)
             if mapping.path.startswith("["):
                 return Frame(mapping.path, mapping.path, "file", found)
             return Frame(f"JIT code {mapping.start:#x}", "JIT code", "jit", found)
         if place is not None and place.symbol:
-            return Frame(place.symbol, mapping.path, "file", found)
+            return _named(place.symbol, mapping.path, "file", found)
         binary, where = self._in_file(at, address - 1)
         frames = self.files.frames(mapping.path) if binary else None
         start = frames.start(where) if frames and where is not None else None
