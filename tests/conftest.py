@@ -20,6 +20,7 @@ from typing import IO, Any
 import cffi
 import hypothesis
 import pytest
+from override_files import INCLUDES, Write
 
 from multiverse.core import core_header, core_path, probe
 from multiverse.observe import read_stats
@@ -349,6 +350,26 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
         return str(target)
 
     return build
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory for what is kept of overrides, which the test alone has."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "multiverse" / "overrides"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write NAME.toml and NAME.c of overrides."""
+
+    def write_both(toml: str, c: str = "", name: str = "x") -> Path:
+        (tmp_path / f"{name}.c").write_text(INCLUDES + c)
+        path = tmp_path / f"{name}.toml"
+        path.write_text(toml)
+        return path
+
+    return write_both
 
 
 @pytest.fixture(autouse=True, scope="session")
