@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from multiverse import observe, overrides
+from multiverse import observe
 from multiverse.bench import machine, micro, pairs, programs, virtual
 from multiverse.bench.errors import BenchError
 from multiverse.bench.pairs import NATIVE, Way
 from multiverse.bench.programs import Program, Runtime
 from multiverse.bench.results import HRT, HUGE, OVERRIDES, Counts, Figure, Report, Row
 from multiverse.bench.runner import interleave
-from multiverse.overrides.errors import Mistakes, Unusable
 
 HUGE_PAGES = (
     "native, huge pages: GLIBC_TUNABLES=glibc.malloc.hugetlb=1 and a preloaded library that asks"
@@ -53,14 +51,7 @@ class _Ways:
     def blob(self, program: str) -> int:
         """The descriptor of the overrides for a program."""
         if program not in self.blobs:
-            try:
-                fd = overrides.sealed(overrides.blob(self.sets, program))
-            except (Mistakes, Unusable) as error:
-                what = f"build the overrides: {', '.join(self.sets)}"
-                raise BenchError(what, str(error), "see `multiverse override check`") from error
-            self.descriptors.callback(os.close, fd)
-            # Only by the ways that are told of it.
-            os.set_inheritable(fd, False)
+            fd = self.descriptors.enter_context(micro.overridden(self.sets, program))
             self.blobs[program] = fd
         return self.blobs[program]
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from multiverse import overrides
 from multiverse.bench import machine, sources
 from multiverse.bench.errors import BenchError, Difference
 from multiverse.bench.pairs import Way, run_way
 from multiverse.bench.runner import Output, prepare
+from multiverse.overrides.errors import Mistakes, Unusable
 
 _RUN_TIMEOUT_S = 120.0
 _COMPILE_TIMEOUT_S = 120.0
@@ -64,6 +67,31 @@ def as_hrt(core: Path, command: Sequence[str], config: str = "") -> list[str]:
     """
     words = ",".join(filter(None, (machine.CORE_CONFIG, config)))
     return [str(core), words, command[0], *command]
+
+
+@contextmanager
+def overridden(sets: Sequence[str], program: str) -> Iterator[int]:
+    """A descriptor of override sets for a program: the core's ``override=``.
+
+    Only a `Way` that names it inherits it.
+
+    Args:
+        sets: names of installed sets, or TOML files.
+        program: its path.
+
+    Raises:
+        BenchError: they cannot be built.
+    """
+    try:
+        fd = overrides.sealed(overrides.blob(sets, program))
+    except (Mistakes, Unusable) as error:
+        what = f"build the overrides: {', '.join(sets)}"
+        raise BenchError(what, str(error), "see `multiverse override check`") from error
+    try:
+        os.set_inheritable(fd, False)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def printed(way: Way | Sequence[str]) -> str:
