@@ -6,6 +6,7 @@
 #include <linux/membarrier.h>
 #include <linux/mman.h>
 
+#include "abi/site.h"
 #include "base/region.h"
 #include "base/string.h"
 #include "base/sys.h"
@@ -19,12 +20,12 @@ enum { JUMP_BYTES = 5, FUNCTION_ALIGN = 16 };
 // What is looked at of a site: SYSCALL, RET, padding, the longest NOP at its end.
 enum { SITE_BYTES = 3 * FUNCTION_ALIGN };
 
-// A stub: 64 bytes, code below. Its offsets:
-enum { STUB_BYTES = 64, STUB_SYSCALL = 26, STUB_AFTER = 28 };
+// A stub's offsets; its code is below.
+enum { STUB_BYTES = MV_STUB_BYTES, STUB_SYSCALL = 26, STUB_AFTER = 28, STUB_MOVED = 35 };
 
 // Stubs lie where the third byte of a jump to them is the invalid opcode: in one window of 256
 // bytes out of 64 KiB.
-enum { INVALID = 0x06, WINDOW_BYTES = 256, WINDOWS_STRIDE = 0x10000 };
+enum { INVALID = MV_SITE_BEHIND, WINDOW_BYTES = 256, WINDOWS_STRIDE = 0x10000 };
 #define POOL_BYTES MIB(1)
 
 enum state { SITE_NONE, SITE_CHANGING, SITE_REWRITTEN, SITE_HOPELESS };
@@ -106,12 +107,22 @@ static bool is_in_force(const struct site *site)
 void rw_enable(void)
 {
     enum { REGISTER = MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE };
-    rw.enabled = sys3(__NR_membarrier, REGISTER, 0, 0) == 0;
+    WRITE_ONCE(rw.enabled, sys3(__NR_membarrier, REGISTER, 0, 0) == 0);
+}
+
+bool rw_disable(void)
+{
+    mv_lock(&rw.lock);
+    bool enabled = rw.enabled;
+    rw_restore(0, TASK_END);
+    WRITE_ONCE(rw.enabled, false);
+    mv_unlock(&rw.lock);
+    return enabled;
 }
 
 bool rw_may_rewrite(uint64_t after)
 {
-    if (!rw.enabled || after >= TASK_END) // the AeroKernel's own stay
+    if (!READ_ONCE(rw.enabled) || after >= TASK_END) // the AeroKernel's own stay
         return false;
     const struct site *site = site_at(after - SYSCALL_BYTES);
     return !(site && site->state == SITE_HOPELESS) && !in_pool(after) && site_count() < SITES_MAX;
@@ -131,10 +142,11 @@ bool rw_is_hot(uint64_t after)
 
 // ---- Stubs -------------------------------------------------------------------------------------
 
-// RCX and R11 are SYSCALL's to spoil; the flags, the stack and the red zone are not ours.
+// RCX and R11 are SYSCALL's to spoil; the flags, the stack and the red zone are not ours. Behind
+// the call RCX is what SYSCALL makes of it: the address behind the site.
 static void build_stub(uint8_t *code, const struct site *site, const uint8_t *moved_code)
 {
-    static const uint8_t head[STUB_AFTER] = {
+    static const uint8_t head[STUB_MOVED] = {
         0xf3, 0x49, 0x0f, 0xae, 0xcb,             //  0: rdgsbase %r11
         0x4c, 0x89, 0xd9,                         //  5: mov %r11, %rcx
         0x48, 0x0f, 0xc9,                         //  8: bswap %rcx
@@ -143,14 +155,16 @@ static void build_stub(uint8_t *code, const struct site *site, const uint8_t *mo
         0x48, 0x8d, 0x0d, 0x05, 0x00, 0x00, 0x00, // 16: lea 28(stub), %rcx
         0x41, 0xff, 0xe3,                         // 23: jmp *%r11: the AeroKernel's window
         0x0f, 0x05,                               // 26: syscall
+        0x48, 0x8d, 0x0d, 0,    0,    0,    0,    // 28: lea behind(%rip), %rcx
     };
-    unsigned moved = site->moved_bytes, end = STUB_AFTER + moved + JUMP_BYTES;
+    unsigned moved = site->moved_bytes, end = STUB_MOVED + moved + JUMP_BYTES;
+    int64_t behind = (int64_t)(site->at + SYSCALL_BYTES);
     memset(code, 0xcc, STUB_BYTES);
     memcpy(code, head, sizeof(head));
-    memcpy(code + STUB_AFTER, moved_code, moved);
-    code[STUB_AFTER + moved] = 0xe9; // jmp behind it
-    rw_put32(code + STUB_AFTER + moved + 1,
-             (int64_t)(site->at + SYSCALL_BYTES + moved) - (int64_t)(site->stub + end));
+    rw_put32(code + STUB_MOVED - 4, behind - (int64_t)(site->stub + STUB_MOVED));
+    memcpy(code + STUB_MOVED, moved_code, moved);
+    code[STUB_MOVED + moved] = 0xe9; // jmp behind it
+    rw_put32(code + STUB_MOVED + moved + 1, behind + moved - (int64_t)(site->stub + end));
 }
 
 // Length of the padding instruction at `code`: INT3, or one of the NOPs that assemblers use; 0 if
@@ -203,6 +217,25 @@ static unsigned movable(const uint8_t *code, uint64_t at)
         return 1;
     bool move = (code[0] == 0x48 || code[0] == 0x49) && code[1] == 0x89 && code[2] >= 0xc0;
     return move ? 3 : 0; // mov %reg, %reg
+}
+
+bool rw_is_prefix(uint8_t byte)
+{
+    static const uint8_t prefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf2, 0xf3};
+    for (unsigned i = 0; i < ARRAY_SIZE(prefixes); i++)
+        if (byte == prefixes[i])
+            return true;
+    return (byte & 0xf0) == 0x40; // REX
+}
+
+// True if the byte before the SYSCALL may be a prefix of it. A jump does not ignore all of them
+// (0x66 is another one's on AMD's processors), and where an invalid opcode is in the jump's place
+// the trap is at the prefix.
+static bool may_have_prefix(uint64_t at)
+{
+    uint8_t before = 0;
+    ros_copy_in(&before, at - 1, 1);
+    return rw_is_prefix(before);
 }
 
 static uint64_t make_pool(uint64_t at)
@@ -311,10 +344,15 @@ static bool rewrite(struct site *site)
 {
     uint8_t code[SITE_BYTES];
     if (mv_region_touches(site->at, sizeof(code)) || !is_private_code(site->at) ||
-        ros_copy_in(code, site->at, sizeof(code)) || code[0] != 0x0f || code[1] != 0x05)
+        ros_copy_in(code, site->at, sizeof(code)) || code[0] != 0x0f || code[1] != 0x05 ||
+        may_have_prefix(site->at))
         return false;
     site->moved_bytes = (uint8_t)movable(code + SYSCALL_BYTES, site->at);
-    site->stub = site->moved_bytes ? find_stub(site->at) : 0;
+    // Half of it could be mapped anew if it lay in two pages.
+    uint64_t last = site->at + MAX(SYSCALL_BYTES + site->moved_bytes, JUMP_BYTES) - 1;
+    if (!site->moved_bytes || last / PAGE_SIZE != site->at / PAGE_SIZE)
+        return false;
+    site->stub = find_stub(site->at);
     if (!site->stub)
         return false;
     memcpy(site->original, code, sizeof(site->original));
@@ -335,7 +373,7 @@ void rw_rewrite(uint64_t after)
     mv_lock(&rw.lock);
     const struct site *known = site_at(at);
     bool wanted = !known || (known->state == SITE_REWRITTEN && !is_in_force(known));
-    if (wanted && rw.count < SITES_MAX) {
+    if (wanted && rw.enabled && rw.count < SITES_MAX) {
         struct site *site = &rw.site[rw.count];
         *site = (struct site){.at = at};
         ros_space_lock();
@@ -347,17 +385,16 @@ void rw_rewrite(uint64_t after)
     mv_unlock(&rw.lock);
 }
 
+// With rw.lock held.
 static void restore(struct site *site, enum state state)
 {
-    mv_lock(&rw.lock);
     ros_space_lock();
     if (site->state == SITE_REWRITTEN && is_in_force(site)) {
         WRITE_ONCE(site->state, SITE_CHANGING);
-        replace(site, site->original);
-        WRITE_ONCE(site->state, state);
+        int err = replace(site, site->original);
+        WRITE_ONCE(site->state, err ? SITE_REWRITTEN : state);
     }
     ros_space_unlock();
-    mv_unlock(&rw.lock);
 }
 
 void rw_restore(uint64_t start, uint64_t size)
@@ -377,16 +414,22 @@ uint64_t rw_program_rip(uint64_t rip)
     uint64_t offset = rip - site->stub;
     if (offset < STUB_AFTER)
         return site->at;
-    if (offset == STUB_AFTER)
+    if (offset <= STUB_MOVED)
         return site->at + SYSCALL_BYTES;
     return site->at + SYSCALL_BYTES + site->moved_bytes;
+}
+
+uint64_t rw_returned(uint64_t rip)
+{
+    const struct site *site = site_of_stub(rip);
+    return site && rip - site->stub == STUB_AFTER ? site->at + SYSCALL_BYTES : 0;
 }
 
 uint64_t rw_resume_rip(uint64_t rip)
 {
     const struct site *site = rw.enabled ? site_at(rip - SYSCALL_BYTES) : NULL;
     if (site && site->stub && is_in_force(site))
-        return site->stub + STUB_AFTER;
+        return site->stub + STUB_MOVED;
     return rw_function_resume_rip(rip);
 }
 
@@ -394,11 +437,13 @@ uint64_t rw_trapped(uint64_t rip)
 {
     struct site *site = site_at(rip - SYSCALL_BYTES);
     if (site && site->stub && is_in_force(site)) {
-        uint64_t to = site->stub + STUB_AFTER;
         // The program jumps there: then a trap at the SYSCALL is the lesser evil.
-        if (__atomic_add_fetch(&site->misfires, 1, __ATOMIC_RELAXED) == MISFIRES_MAX)
+        if (__atomic_add_fetch(&site->misfires, 1, __ATOMIC_RELAXED) == MISFIRES_MAX) {
+            mv_lock(&rw.lock);
             restore(site, SITE_HOPELESS);
-        return to;
+            mv_unlock(&rw.lock);
+        }
+        return site->stub + STUB_MOVED;
     }
     site = site_at(rip);
     if (!site || !site->stub)

@@ -2,6 +2,7 @@
 // on: it ends with a report.
 
 #include "base/string.h"
+#include "rewrite/rewrite.h"
 #include "ros/ros.h"
 
 #define CR4_SMEP (1ULL << 20)
@@ -23,15 +24,23 @@ void ros_control_check(struct ros_group *group, const struct hvm_state *state)
         ros_substrate_failed(group, "no page can be executed: CR4.SMEP", control.cr4);
 }
 
-void ros_control_check_syscall(struct ros_group *group, uint64_t rip)
+bool ros_is_syscall(uint64_t rip)
 {
+    enum { PREFIXES_MAX = 15 - SYSCALL_BYTES };
     static const uint8_t syscall[SYSCALL_BYTES] = {0x0f, 0x05};
     uint8_t code[SYSCALL_BYTES];
+    for (unsigned i = 0; i < PREFIXES_MAX && !ros_copy_in(code, rip, 1) && rw_is_prefix(code[0]);
+         i++)
+        rip++;
+    return ros_copy_in(code, rip, sizeof(code)) == 0 && memcmp(code, syscall, sizeof(code)) == 0;
+}
+
+void ros_control_check_syscall(struct ros_group *group, uint64_t rip)
+{
     struct hvm_control control;
     if (ros.ring)
         return;
     hvm_vcpu_get_control(&group->vcpu, &control);
-    if (!(control.efer & EFER_SCE) && ros_copy_in(code, rip, sizeof(code)) == 0 &&
-        memcmp(code, syscall, sizeof(code)) == 0)
+    if (!(control.efer & EFER_SCE) && ros_is_syscall(rip))
         ros_substrate_failed(group, "SYSCALL is switched off: EFER", control.efer);
 }

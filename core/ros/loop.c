@@ -18,6 +18,8 @@
 #include "ros/trace.h"
 
 enum { VECTOR_DB = 1, VECTOR_BP = 3, VECTOR_UD = 6, VECTOR_GP = 13, VECTOR_PF = 14 };
+// Of a page fault's error code.
+enum { ERROR_PRESENT = 1, ERROR_WRITE = 2, ERROR_USER = 4, ERROR_FETCH = 16 };
 
 _Noreturn void ros_substrate_failed(struct ros_group *group, const char *what, uint64_t detail)
 {
@@ -37,7 +39,6 @@ static void raise_or_go_on(struct ros_group *group, int sig, const struct ros_si
 // it.
 static bool is_guarded_by_now(const struct ros_signal *signal)
 {
-    enum { ERROR_WRITE = 2 };
     if (!ros_space_is_attached() || signal->info.si_signo != SIGSEGV ||
         signal->info.si_code != SEGV_ACCERR)
         return false;
@@ -54,7 +55,7 @@ static void replicate(struct ros_group *group)
         group->frame->rip = rewritten;
         return;
     }
-    if (ros_debug_breakpoint(group))
+    if (ros_debug_breakpoint(group) || ros_is_syscall(rip)) // by now: it is not Linux's
         return;
     int sig = ros_replicate(group, &signal);
     ros_trace(&(struct ros_event){.kind = MV_TRACE_REPLICATION, .result = sig, .a = {0, rip}},
@@ -70,15 +71,15 @@ static bool linux_maps(uint64_t address)
     return sys3(__NR_mincore, ALIGN_DOWN(address, PAGE_SIZE), PAGE_SIZE, &resident) == 0;
 }
 
-// Let what is mapped around an address that Linux executes be executed, unless that may have
-// changed since ros_space_forbidden() gave this number.
-static void allow_mapping(uint64_t address, uint64_t forbidden)
+// Let what is mapped around an address be executed if Linux says so, unless that may have changed
+// since ros_space_forbidden() gave this number. Returns false if Linux does not say so.
+static bool allow_mapping(uint64_t address, uint64_t forbidden)
 {
     struct rw_mapping mapping;
     if (rw_find_mapping(address, &mapping) || !mapping.executable)
-        mapping = (struct rw_mapping){.start = ALIGN_DOWN(address, PAGE_SIZE),
-                                      .end = ALIGN_DOWN(address, PAGE_SIZE) + PAGE_SIZE};
+        return false;
     ros_space_has_executed(mapping.start, mapping.end - mapping.start, forbidden);
+    return true;
 }
 
 bool ros_merge_missing(uint64_t address)
@@ -116,24 +117,30 @@ static bool make_room(struct ros_group *group, uint64_t address)
     return true;
 }
 
+// An access that is forbidden, though Linux is not asked.
+static void raise_access(struct ros_group *group, uint64_t error, uint64_t address)
+{
+    struct ros_signal segv = {.info = {.si_signo = SIGSEGV, .si_code = SEGV_ACCERR},
+                              .trapno = VECTOR_PF,
+                              .error = error | ERROR_USER,
+                              .cr2 = address};
+    segv.info.si_addr = (void *)address;
+    raise_or_go_on(group, SIGSEGV, &segv);
+}
+
 // A page fault that the page tables gave, not Linux: memory not merged yet, or not executable as
 // far as we know.
 static void page_fault(struct ros_group *group, uint64_t error, uint64_t address)
 {
-    bool write = error & 2;
+    bool write = error & ERROR_WRITE;
     if (address < TASK_END && ros_space_is_claimed(address, write)) { // Linux would allow it
-        struct ros_signal segv = {.info = {.si_signo = SIGSEGV, .si_code = SEGV_ACCERR},
-                                  .trapno = VECTOR_PF,
-                                  .error = (error & 3) | 4,
-                                  .cr2 = address};
-        segv.info.si_addr = (void *)address;
-        raise_or_go_on(group, SIGSEGV, &segv);
+        raise_access(group, error & (ERROR_PRESENT | ERROR_WRITE), address);
         return;
     }
     if (ros_merge_missing(address))
         return;
     uint64_t rip = group->frame->rip, rewritten = rw_trapped(rip);
-    if (rewritten) {
+    if (rewritten && rewritten != rip) {
         group->frame->rip = rewritten;
         return;
     }
@@ -142,11 +149,16 @@ static void page_fault(struct ros_group *group, uint64_t error, uint64_t address
     bool fetch = address - rip < 16 && ros_space_covers(address) && !ros_space_executable(address);
     struct ros_signal signal;
     uint64_t begin = rdtsc(), before = fetch ? ros_space_forbidden() : 0;
+    if (ros_is_syscall(rip)) {
+        if (fetch && !allow_mapping(address, before))
+            raise_access(group, ERROR_PRESENT | ERROR_FETCH, address);
+        return;
+    }
     int sig = ros_replicate(group, &signal);
     ros_trace(&(struct ros_event){.kind = MV_TRACE_REPLICATION, .result = sig, .a = {address, rip}},
               begin);
-    if (!sig && fetch) // Linux let it be executed: so shall we
-        allow_mapping(address, before);
+    if (!sig && fetch && !allow_mapping(address, before)) // Linux let it be executed: so shall we
+        ros_space_has_executed(ALIGN_DOWN(address, PAGE_SIZE), PAGE_SIZE, before);
     raise_or_go_on(group, sig, &signal);
 }
 

@@ -23,6 +23,10 @@
 #include "ros/state.h"
 #include "ros/trace.h"
 
+#ifndef PR_SET_MDWE // Linux 6.3
+#define PR_SET_MDWE 65
+#endif
+
 // A clone request in the terms of clone3, whichever call made it.
 struct request {
     uint64_t nr;    // the call to make: clone or clone3
@@ -536,6 +540,16 @@ int64_t ros_sys_seccomp(struct ros_group *group, uint64_t nr, struct ros_args *a
     return query ? ros_forward(group, nr, args) : leave_for_seccomp(group);
 }
 
+// Afterwards Linux lets nobody put rewritten sites back.
+static int64_t deny_writing_code(struct ros_group *group, uint64_t nr, const struct ros_args *args)
+{
+    bool rewriting = rw_disable();
+    int64_t result = ros_forward(group, nr, args);
+    if (result && rewriting)
+        rw_enable();
+    return result;
+}
+
 int64_t ros_sys_prctl(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     switch ((int)args->a[0]) {
@@ -543,6 +557,8 @@ int64_t ros_sys_prctl(struct ros_group *group, uint64_t nr, struct ros_args *arg
         return leave_for_seccomp(group);
     case PR_SET_SYSCALL_USER_DISPATCH:
         return -EINVAL;
+    case PR_SET_MDWE:
+        return deny_writing_code(group, nr, args);
     default:
         return ros_forward(group, nr, args);
     }

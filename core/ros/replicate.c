@@ -102,7 +102,7 @@ void ros_leave(struct ros_group *group)
 {
     ros_pollers_end();
     ros_watch_end();
-    rw_restore(0, TASK_END);
+    rw_disable();
     ros_override_leave();
     ros_debug_leave(group, true);
     ros_debug_forget(group);

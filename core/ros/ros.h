@@ -399,7 +399,10 @@ int ros_measure_exit(struct ros_group *group, uint64_t *cycles);
 
 // End here if the program has left the virtual CPU nothing to execute. state: as it was found.
 void ros_control_check(struct ros_group *group, const struct hvm_state *state);
-// The same for an invalid opcode at `rip` that is a SYSCALL: Linux would execute it, unseen.
+// True if the instruction at `rip` is SYSCALL, maybe with prefixes. Linux must not execute it: it
+// would be the partner's own call, unseen.
+bool ros_is_syscall(uint64_t rip);
+// As ros_control_check(), for an invalid opcode at `rip` that is a SYSCALL.
 void ros_control_check_syscall(struct ros_group *group, uint64_t rip);
 
 // syscall.c and its tables -------------------------------------------------------------------

@@ -58,6 +58,9 @@ int ros_sigframe_push(struct ros_group *group, const struct ros_signal *signal,
     sf_mark_xstate(group->xsave, &x);
     if (ros_copy_out(place.fpstate, group->xsave, x.size + SF_MAGIC2_BYTES))
         return -EFAULT;
+    uint64_t behind = rw_returned(f->rip);
+    if (behind)
+        f->rcx = behind;
     f->rip = rw_program_rip(f->rip);
     sf_fill(&frame, f, signal, action, &group->altstack, mask, place.fpstate);
     if (ros_copy_out(place.frame, &frame, sizeof(frame)))

@@ -157,6 +157,9 @@ void ros_load_frame(struct ros_group *group, const struct mv_frame *frame)
 {
     struct hvm_state state = {.fs_base = group->fs_base, .gs_base = group->gs_base};
     regs_from_frame(&state.regs, frame);
+    uint64_t behind = rw_returned(state.regs.rip);
+    if (behind)
+        state.regs.rip = state.regs.rcx = behind;
     state.regs.rip = rw_resume_rip(state.regs.rip);
     state.regs.rflags = (state.regs.rflags & FLAGS_PROGRAM) | AK_FLAGS_FIXED;
     if (group->debug.stepping)

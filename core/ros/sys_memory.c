@@ -172,9 +172,12 @@ int64_t ros_sys_mprotect(struct ros_group *group, uint64_t nr, struct ros_args *
         return -ENOMEM;
     if (!range_is_lower_half(start, size))
         return ros_forward(group, nr, args);
-    if (args->a[2] & PROT_WRITE)
-        rw_restore(start, size);
     uint64_t prot = args->a[2];
+    bool code = prot == (PROT_READ | PROT_EXEC);
+    if (!code) {
+        rw_lock();
+        rw_restore(start, size);
+    }
     ros_space_lock();
     int64_t result = ros_space_unguard(start, size);
     if (!(prot & PROT_EXEC))
@@ -187,6 +190,8 @@ int64_t ros_sys_mprotect(struct ros_group *group, uint64_t nr, struct ros_args *
     if (result == 0)
         guard(group, start, size, prot);
     ros_space_unlock();
+    if (!code)
+        rw_unlock();
     return result;
 }
 
@@ -214,6 +219,7 @@ int64_t ros_sys_mremap(struct ros_group *group, uint64_t nr, struct ros_args *ar
     if (!range_is_lower_half(from, old_size) ||
         (fixed && !range_is_lower_half(args->a[4], new_size)) || !range_is_lower_half(0, new_size))
         return ros_forward(group, nr, args);
+    rw_lock();
     rw_restore(from, old_size); // jumps to stubs are relative
     ros_space_lock();
     bool executable = ros_space_executable(from);
@@ -230,6 +236,7 @@ int64_t ros_sys_mremap(struct ros_group *group, uint64_t nr, struct ros_args *ar
     if (executable)
         ros_space_allow_execute(moved ? (uint64_t)result : from, moved ? new_size : old_size);
     ros_space_unlock();
+    rw_unlock();
     return result;
 }
 

@@ -6,6 +6,7 @@
 
 #include <asm/unistd.h>
 
+#include "abi/site.h"
 #include "aerokernel/image.h"
 #include "aerokernel/kernel.h"
 #include "aerokernel/paging.h"
@@ -19,7 +20,7 @@
 #define ERROR_PRESENT 1ULL
 #define ERROR_WRITE 2ULL
 #define ERROR_USER 4ULL
-enum { VECTOR_PAGE_FAULT = 14, INVALID_OPCODE = 0x06 };
+enum { VECTOR_PAGE_FAULT = 14 };
 
 static const struct mv_signals *signals_of(const char *window)
 {
@@ -52,6 +53,13 @@ static bool block(const struct mv_signals *signals, const struct ros_sigaction *
     return true;
 }
 
+// True if an instruction that has made room for a rewritten site may have been executed at rip: the
+// ROS knows where the program believes it to be.
+static bool may_be_moved(uint64_t rip)
+{
+    return *(const uint32_t *)ALIGN_DOWN(rip, MV_STUB_BYTES) == MV_STUB_BEGIN;
+}
+
 bool ak_raise_segv(char *window)
 {
     const struct mv_signals *signals = signals_of(window);
@@ -62,7 +70,7 @@ bool ak_raise_segv(char *window)
     struct sf_place place;
     if (!read_action(signals, &action, &altstack) || action.handler <= HANDLER_IGNORE ||
         action.flags & SA_RESETHAND || altstack.ss_flags & (int)SS_AUTODISARM ||
-        trap->state.rflags & FLAG_TF)
+        trap->state.rflags & FLAG_TF || may_be_moved(trap->state.rip))
         return false;
     if (READ_ONCE(signals->deferred))
         return false;
@@ -139,7 +147,7 @@ bool ak_sigreturn(char *window)
         return false;
     sf_state_from_context(&state, &frame->uc.uc_mcontext);
     // Behind a rewritten SYSCALL, whose jump continues in its stub, stands an invalid opcode.
-    if (state.rip >= TASK_END || *(const uint8_t *)state.rip == INVALID_OPCODE ||
+    if (state.rip >= TASK_END || *(const uint8_t *)state.rip == MV_SITE_BEHIND ||
         state.rflags & FLAG_TF || !load_xstate(window, (uint64_t)frame->uc.uc_mcontext.fpstate))
         return false;
     memcpy(ak_frame(window), &state, MV_FRAME_STATE_BYTES);
