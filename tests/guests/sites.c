@@ -14,6 +14,12 @@
 #define PR_MDWE_REFUSE_EXEC_GAIN 1
 #endif
 
+static void emit_all(char *at)
+{
+    for (unsigned i = 0; i < COUNT(shapes); i++)
+        emit(at + 64 * i, &shapes[i], NULL);
+}
+
 static void trial_shapes(void)
 {
     // At the beginning of a line of the cache, across two, across two pages.

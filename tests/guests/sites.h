@@ -79,12 +79,6 @@ static unsigned long run(char *at, int count)
 }
 
 // All shapes, one a line of the cache.
-static void emit_all(char *at)
-{
-    for (unsigned i = 0; i < COUNT(shapes); i++)
-        emit(at + 64 * i, &shapes[i], NULL);
-}
-
 static unsigned long run_all(char *at)
 {
     unsigned long wrong = 0;

@@ -221,6 +221,8 @@ enum { THREADS = 3 };
 static volatile bool stop;
 static unsigned long wrong_there;
 
+static char *volatile asked;
+
 static void *ask_for_stack(void *arg)
 {
     unsigned long wrong = 0;
@@ -229,7 +231,7 @@ static void *ask_for_stack(void *arg)
     NEED(sigaltstack(&own, NULL) == 0);
     while (!stop) {
         memset(&seen, 0, sizeof(seen));
-        wrong += ((call *)area)(SYS_sigaltstack, 0, (long)&seen, 0, 0, 0, 0) != 0 ||
+        wrong += ((call *)asked)(SYS_sigaltstack, 0, (long)&seen, 0, 0, 0, 0) != 0 ||
                  seen.ss_sp != memory;
     }
     own.ss_flags = SS_DISABLE;
@@ -241,7 +243,7 @@ static void *ask_for_stack(void *arg)
 static void trial_toggled(void)
 {
     pthread_t threads[THREADS];
-    area = new_area();
+    asked = area = new_area();
     emit_call(area);
     seal(area);
     for (int i = 0; i < THREADS; i++)
@@ -256,6 +258,34 @@ static void trial_toggled(void)
     for (int i = 0; i < THREADS; i++)
         NEED(pthread_join(threads[i], NULL) == 0);
     say("toggled", "wrong %lu", wrong_there);
+}
+
+// The same while somebody comes to the address behind, until the place is given up.
+static void trial_abandoned(void)
+{
+    enum { PLACES = 100, LINE = 64 };
+    pthread_t threads[THREADS];
+    unsigned long wrong = 0;
+    asked = area = new_area();
+    for (int i = 0; i < PLACES; i++) {
+        char *at = area + 2 * LINE * i;
+        emit_call(at);
+        entry_behind(at + LINE, at + CALL_SYSCALL + 2);
+    }
+    seal(area);
+    for (int i = 0; i < THREADS; i++)
+        NEED(pthread_create(&threads[i], NULL, ask_for_stack, NULL) == 0);
+    for (int i = 0; i < PLACES; i++) {
+        asked = area + 2 * LINE * i;
+        for (int j = 0; j < HOT; j++)
+            wrong += ((call *)asked)(SYS_getppid, 0, 0, 0, 0, 0, 0) != parent;
+        for (int j = 0; j < 16; j++)
+            wrong += ((code *)(asked + LINE))(j).result != j;
+    }
+    stop = true;
+    for (int i = 0; i < THREADS; i++)
+        NEED(pthread_join(threads[i], NULL) == 0);
+    say("abandoned", "wrong %lu", wrong + wrong_there);
 }
 
 // The first instruction of a page of which only Linux knows that it may be executed.
@@ -365,12 +395,16 @@ static void trial_views(void)
 // Where signals find the program.
 static unsigned long known[64][2], strange, met;
 static unsigned known_count;
+static char *behind_shape[COUNT(shapes)];
 
 static void on_alarm(int sig, siginfo_t *info, void *context)
 {
     (void)sig, (void)info;
-    unsigned long rip = (unsigned long)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+    const greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    unsigned long rip = (unsigned long)registers[REG_RIP];
     met++;
+    for (unsigned i = 0; i < COUNT(shapes); i++) // where SYSCALL has just been
+        strange += rip == (unsigned long)behind_shape[i] && registers[REG_RCX] != (long)rip;
     for (unsigned i = 0; i < known_count; i++)
         if (rip >= known[i][0] && rip < known[i][1])
             return;
@@ -382,7 +416,8 @@ static void trial_found(void)
     struct itimerval timer = {{0, 500}, {0, 500}}, none = {0};
     char line[512], access[5];
     area = new_area();
-    emit_all(area);
+    for (unsigned i = 0; i < COUNT(shapes); i++)
+        emit(area + 64 * i, &shapes[i], &behind_shape[i]);
     seal(area);
     FILE *maps = fopen("/proc/self/maps", "r");
     NEED(maps);
@@ -414,6 +449,7 @@ int main(int argc, char **argv)
         {"half", trial_half, false},
         {"again", trial_again, false},
         {"toggled", trial_toggled, false},
+        {"abandoned", trial_abandoned, false},
         {"implied", trial_implied, false},
         {"prefixes", trial_prefixes, false},
         {"flags", trial_flags, false},
