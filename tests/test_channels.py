@@ -131,8 +131,8 @@ SITES = {
     trial: guest
     for guest, trials in {
         "sites": "shapes behind neighbours moved replaced threads many steps GS MDWE constant",
-        "sites_memory": "RCX flags prefixes refused unreadable left sealed half again toggled abandoned "
-        "implied stackless found",
+        "sites_memory": "RCX flags prefixes refused unreadable left sealed half again toggled "
+        "abandoned implied stackless found",
     }.items()
     for trial in trials.split()
 }

@@ -1,8 +1,9 @@
 // A program that does not keep to the channel's protocol: it writes requests, states and frames
 // itself, in the windows of its virtual CPUs. Usage: channel MODE SEED ROUNDS.
 //
-// slot: one thread's slot is written by that thread and by two others; the calls of the main
-// thread must stay right. all: the slots and frames of all threads are written; the program may
+// slot: one thread's slot is written by that thread, and later by two others, too; the calls of the
+// main thread must stay right, no answer may give the core's own away, and code may be rewritten
+// only where that is allowed. all: the slots and frames of all threads are written; the program may
 // end as it likes, by a signal of its own making at the latest.
 //
 // Numbers and arguments are such that no call that Linux executes does harm: no other processes,
@@ -27,16 +28,18 @@ enum {
     THREADS = 4,
     BUFFER = 65536,
     FILE_FD = 300,
-    RESULT_FD = 301
+    RESULT_FD = 301,
+    SEQUENCE_FD = 302,
+    NUMBERS = 1000
 }; // main and three more: as many windows as are looked at
 
-static _Atomic bool stop;
+static _Atomic bool stop, spoiling;
 static _Atomic int ready;
 static bool all;
-static long rounds;
+static long rounds, given_away;
 static volatile struct mv_slot *victim;
-static uint64_t region; // some address of the core's own memory
-static volatile const char *file_page;
+static uint64_t region;  // some address of the core's own memory
+static int core_fd = -1; // a descriptor of the core's
 static char buffer[BUFFER] __attribute__((aligned(4096)));
 static int fds[4]; // for requests; those of the ordinary calls are never named in one
 
@@ -121,30 +124,58 @@ static uint64_t amount(uint64_t *random)
 
 static uint64_t descriptor(uint64_t *random)
 {
-    const uint64_t list[] = {(uint64_t)fds[0],
-                             (uint64_t)fds[1],
-                             (uint64_t)fds[2],
-                             (uint64_t)fds[3],
-                             UINT64_MAX,
-                             400,
-                             1023,
-                             1UL << 32 | 999};
-    return PICK(random, list);
+    const uint64_t list[] = {(uint64_t)fds[0],  (uint64_t)fds[1], (uint64_t)fds[2],
+                             (uint64_t)fds[3],  UINT64_MAX,       400,
+                             (uint64_t)core_fd, 1UL << 32 | 999};
+    return next(random) % 4 ? PICK(random, list) : (uint64_t)core_fd;
 }
 
-// Addresses behind a SYSCALL, as the HRT claims: in code, data, nothing, the core, a shared file.
+// Pages with code that makes a call, and with bytes that only look so; the first one's call is a
+// place that may be rewritten.
+enum { PAGE = 4096, PAGES = 5, CALL = 0x100, NO_CALL = 0x200 };
+static const char *pages[PAGES];
+static char page_before[PAGE];
+
+static void make_pages(void)
+{
+    static const int prot[PAGES] = {PROT_READ | PROT_EXEC, PROT_READ | PROT_WRITE | PROT_EXEC,
+                                    PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC};
+    memset(page_before, 0xcc, PAGE);
+    memcpy(page_before + CALL, "\x0f\x05\x48\x3d\x01\xf0\xff\xff\xc3", 9);
+    memcpy(page_before + NO_CALL, "\x90\x90\x48\x3d\x01\xf0\xff\xff\xc3", 9);
+    int fd = memfd_create("code", 0);
+    if (write(fd, page_before, PAGE) != PAGE)
+        _exit(93);
+    for (int i = 0; i < PAGES; i++) {
+        bool shared = i == PAGES - 1;
+        pages[i] = mmap(NULL, PAGE, prot[i], shared ? MAP_SHARED : MAP_PRIVATE, fd, 0);
+    }
+    close(fd);
+}
+
+static long changed_bytes(void)
+{
+    long changed = 0;
+    for (int i = 0; i < PAGES; i++)
+        for (int at = 0; at < PAGE; at++)
+            if (i || at < CALL || at >= CALL + 5)
+                changed += pages[i][at] != page_before[at];
+    return changed;
+}
+
+// Addresses behind a SYSCALL, as the HRT claims. Few: only one that comes often is looked at.
 static uint64_t site(uint64_t *random)
 {
+    uint64_t page = next(random) % PAGES;
     switch (next(random) % 8) {
     case 0:
-        return (uint64_t)site + next(random) % 64;
     case 1:
-        return (uint64_t)buffer + next(random) % BUFFER;
     case 2:
-        return region + next(random) % 4096;
     case 3:
-        return (uint64_t)file_page + next(random) % 4097;
+        return (uint64_t)pages[page] + (page || next(random) % 2 ? CALL : NO_CALL) + 2;
     case 4:
+        return region + 2;
+    case 5:
         return nowhere(random);
     default:
         return 0;
@@ -236,13 +267,15 @@ static void choose(uint64_t *random, uint32_t *nr, uint64_t arg[6])
         arg[4] = UINT64_MAX;
         arg[5] = 0;
         break;
-    case 9:
+    case 9: {
         *nr = next(random) % 2 ? SYS_rt_sigaction : SYS_sigaltstack;
-        arg[0] = *nr == SYS_rt_sigaction ? next(random) % 70 : nowhere(random);
-        arg[1] = *nr == SYS_rt_sigaction ? region : pointer(random);
-        arg[2] = pointer(random);
+        const uint64_t signals[] = {0, 1, 9, 11, 64, 65, 1000, 1 << 20, INT32_MAX, UINT64_MAX};
+        arg[0] = *nr == SYS_rt_sigaction ? PICK(random, signals) : nowhere(random);
+        arg[1] = *nr != SYS_rt_sigaction ? pointer(random) : next(random) % 2 ? region : 0;
+        arg[2] = next(random) % 2 ? region : pointer(random);
         arg[3] = next(random) % 2 ? 8 : length(random);
         break;
+    }
     case 10:
         *nr = SYS_futex;
         arg[0] = pointer(random);
@@ -264,16 +297,27 @@ static void choose(uint64_t *random, uint32_t *nr, uint64_t arg[6])
     }
 }
 
-static void post(volatile struct mv_slot *slot, uint64_t *random)
+static uint32_t post(volatile struct mv_slot *slot, uint64_t *random, uint64_t arg[6])
 {
     uint32_t nr;
-    uint64_t arg[6];
     choose(random, &nr, arg);
     for (int i = 0; i < 6; i++)
         slot->arg[i] = arg[i];
     slot->site = site(random);
     slot->nr = nr;
     slot->state = MV_SLOT_POSTED;
+    return nr;
+}
+
+// True if the answer to a request gives away what is the core's.
+static bool gives_away(volatile const struct mv_slot *slot, uint32_t nr, const uint64_t arg[6])
+{
+    if (slot->state != MV_SLOT_ANSWERED)
+        return false;
+    if (nr == SYS_rt_sigaction)
+        return arg[2] == region && slot->result == 0; // its third argument is written to
+    bool names = nr == SYS_fcntl || nr == SYS_lseek || nr == SYS_fstat;
+    return names && arg[0] == (uint64_t)core_fd && slot->result >= 0;
 }
 
 static void spoil_slot(volatile struct mv_slot *slot, uint64_t *random)
@@ -325,11 +369,20 @@ static void *fuzzer(void *arg)
     while (ready < THREADS)
         ;
     for (long round = 0; round < rounds; round++) {
-        post(own, &random);
+        uint64_t arg[6];
+        uint32_t nr = post(own, &random, arg);
         for (int turn = 0; turn < 300 && own->state == MV_SLOT_POSTED; turn++)
             __builtin_ia32_pause();
-        if (next(&random) % 8 == 0)
-            syscall(SYS_getppid); // whatever it returns: the partner looks at what is in the slot
+        // Whatever these calls return: the partner looks at what is in the slot, and rewrites.
+        if (spoiling) {
+            if (next(&random) % 8 == 0)
+                syscall(next(&random) % 2 ? SYS_getppid : SYS_sched_yield);
+            continue;
+        }
+        given_away += gives_away(own, nr, arg);
+        if (own->state != MV_SLOT_ANSWERED || next(&random) % 8 == 0)
+            syscall(SYS_sched_yield); // then no answer is still on its way
+        spoiling = round > rounds / 2;
     }
     stop = true;
     return NULL;
@@ -339,7 +392,7 @@ static void *spoiler(void *arg)
 {
     uint64_t random = (uint64_t)arg;
     ready++;
-    while (ready < THREADS)
+    while (ready < THREADS || !spoiling)
         ;
     while (!stop) {
         if (!all)
@@ -353,10 +406,11 @@ static void *spoiler(void *arg)
 }
 
 // Ordinary calls with results that are known.
-static long wrong_results(int file, pid_t parent)
+static long wrong_results(int file, int sequence, pid_t parent)
 {
+    static long next_number;
     char text[16];
-    off_t at = (off_t)(random() % 1000) * 8;
+    off_t at = (off_t)(random() % NUMBERS) * 8;
     char expected[16];
     snprintf(expected, sizeof(expected), "%07ld\n", (long)at / 8);
     long wrong = getppid() != parent;
@@ -364,7 +418,34 @@ static long wrong_results(int file, pid_t parent)
     wrong += lseek(file, at, SEEK_SET) != at;
     wrong += read(file, text, 8) != 8 || memcmp(text, expected, 8) != 0;
     wrong += syscall(SYS_gettid) != getpid();
+    // A call that takes place twice shows here.
+    if (next_number == NUMBERS)
+        next_number = lseek(sequence, 0, SEEK_SET);
+    snprintf(expected, sizeof(expected), "%07ld\n", next_number++);
+    wrong += read(sequence, text, 8) != 8 || memcmp(text, expected, 8) != 0;
     return wrong;
+}
+
+static int make_file(int fd)
+{
+    fd = dup2(memfd_create("numbers", 0), fd);
+    for (int i = 0; i < NUMBERS; i++)
+        dprintf(fd, "%07d\n", i);
+    lseek(fd, 0, SEEK_SET);
+    return fd;
+}
+
+static int find_core_fd(void)
+{
+    char path[32], target[64];
+    for (int fd = 3; fd < 1024; fd++) {
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        long length = readlink(path, target, sizeof(target) - 1);
+        target[length > 0 ? length : 0] = 0;
+        if (strstr(target, "kvm-vm"))
+            return fd;
+    }
+    return -1;
 }
 
 static uint64_t find_region(void)
@@ -391,16 +472,15 @@ int main(int argc, char **argv)
     rounds = atol(argv[3]);
     alarm(60); // by default it ends the process: however spoiled this is, it ends
     region = find_region();
-    int file = dup2(memfd_create("numbers", 0), FILE_FD), pipes[2];
-    for (int i = 0; i < 1000; i++)
-        dprintf(file, "%07d\n", i);
+    core_fd = find_core_fd();
+    make_pages();
+    int file = make_file(FILE_FD), sequence = make_file(SEQUENCE_FD), pipes[2];
     fds[0] = memfd_create("target", 0);
     fds[1] = open("/dev/null", O_RDWR);
     fds[2] = open("/dev/zero", O_RDONLY);
     if (pipe2(pipes, O_NONBLOCK))
         return 92;
     fds[3] = pipes[1];
-    file_page = mmap(NULL, 4096, PROT_READ, MAP_SHARED, file, 0);
     dup2(1, RESULT_FD);
     dup2(fds[1], 1); // requests may mention it
     pthread_t threads[THREADS - 1];
@@ -413,7 +493,7 @@ int main(int argc, char **argv)
     pid_t parent = getppid();
     ready++;
     while (!stop) {
-        wrong += wrong_results(file, parent);
+        wrong += wrong_results(file, sequence, parent);
         count++;
     }
     // What the slot still says would meet the threads' last calls.
@@ -421,7 +501,8 @@ int main(int argc, char **argv)
         slot_of(window)->state = MV_SLOT_FREE;
     for (int i = 0; i < THREADS - 1; i++)
         pthread_join(threads[i], NULL);
-    dprintf(RESULT_FD, "region %s, ordinary calls %s, wrong %ld\n", region ? "found" : "not found",
-            count ? "made" : "not made", wrong);
+    dprintf(RESULT_FD, "%s, ordinary calls %s, wrong %ld, given away %ld, changed %ld\n",
+            region && core_fd >= 0 ? "found" : "not found", count ? "made" : "not made", wrong,
+            given_away, changed_bytes());
     return wrong != 0;
 }
