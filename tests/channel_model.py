@@ -38,6 +38,7 @@ NO_RIGHT = "a poller acts with rights that are not the group's"
 TWO_ACTORS = "two parts of the ROS act for the group"
 SIGNAL = "a signal meets a call that is neither to come nor complete"
 LATE = "the program goes on although a signal waits"
+OUTLIVES = "a poller outlives the program's leaving"
 LOST_WAKE = "the partner sleeps and nobody will wake it"
 STUCK = "the program cannot come to its end"
 STARVED = "pollers can keep the group from the partner for ever"
@@ -84,10 +85,12 @@ class State(NamedTuple):
     buffer: tuple[tuple[str, object], ...] = ()  # the partner's stores, too
     # Memory of the ROS.
     server: str = NOBODY
-    rights: int = 0  # of the group
+    rights: int = 0  # of the group, by the number that pollers compare
+    actual: int = 0  # what it really may do
     retiring: bool = False
     # The partner.
     partner: str = "guest"
+    nothing: bool = False  # the virtual CPU has left without a reason
     signalled: bool = False
     interrupts: int = 0  # sent while waiting; only counted where the count matters
 
@@ -96,7 +99,7 @@ Step = tuple[str, State]
 
 # Where an actor has the group.
 POLLER_HOLDS = {"rights", "again", "copy", "blocked", "call", "result", "answer", "refuse", "go"}
-PARTNER_HOLDS = {"inspect", "retire", "execute", "deliver", "free", "release"}
+PARTNER_HOLDS = {"inspect", "retire", "execute", "deliver", "release"}
 PARTNER_WANTS = {"take", "futex", "asleep"}
 
 
@@ -137,6 +140,8 @@ class Protocol:
         woken = s.server == WAITED or any(p.at == "wake" for p in s.pollers)
         if s.partner == "asleep" and not woken:
             raise Violation(LOST_WAKE)
+        if s.partner == "native" and any(p.at != "gone" for p in s.pollers):
+            raise Violation(OUTLIVES)
 
     def execute(self, s: State, call: int, word: int) -> State:
         """The moment at which a call takes place, whoever makes it."""
@@ -170,6 +175,7 @@ class Protocol:
             return
         if s.at == "program" and s.signalled:
             raise Violation(LATE)
+        yield "HRT: leaves for nothing", self.leave_guest(s)._replace(nothing=True)
         if s.at == "program" and s.call < len(self.calls):
             kind = self.calls[s.call]
             if kind in (QUICK, BLOCKS):
@@ -183,8 +189,9 @@ class Protocol:
             yield "HRT: POSTED", self.store(s, "state", POSTED, "wait")._replace(turns=TURNS)
         elif s.at == "wait":
             state = next((v for name, v in reversed(s.buffer) if name == "state"), s.state)
-            if state == ANSWERED:
-                yield "HRT: sees ANSWERED", s._replace(at="take")
+            lies = self.mutation == "REFUSED taken for an answer"
+            if state == ANSWERED or (state == REFUSED and lies):
+                yield f"HRT: sees {state}", s._replace(at="take")
             elif state == REFUSED or s.turns == 0:
                 yield f"HRT: gives up, {state}", s._replace(at="ring")
             else:
@@ -279,7 +286,7 @@ class Protocol:
             for at in self.ways_of_call(s):
                 yield say(f"copies the request ({at})"), go(at, number=s.number, word=s.word)
         elif p.at == "call":
-            if p.rights != s.rights:
+            if p.rights != s.actual:
                 raise Violation(NO_RIGHT)
             s = self.execute(s, p.number, p.word)
             first = "answer" if broken == "result after state" else "result"
@@ -354,7 +361,7 @@ class Protocol:
         elif s.partner == "inspect":
             yield from self.inspect(s)
         elif s.partner == "retire":
-            if all(p.at == "gone" for p in s.pollers):
+            if all(p.at == "gone" for p in s.pollers) or broken == "leaves with pollers":
                 native = s._replace(executed=(1,) * len(self.calls), call=len(self.calls))
                 native = native._replace(at="program", partner="native", signalled=False)
                 yield "partner: the program goes on natively", native
@@ -362,12 +369,6 @@ class Protocol:
             yield from self.partner_executes(s)
         elif s.partner == "deliver":
             yield from self.deliver(s)
-        elif s.partner == "free":
-            if broken == "partner does not write FREE":
-                yield "partner: is done", s._replace(partner="release")
-            else:
-                freed = s._replace(partner="release", buffer=(*s.buffer, ("state", FREE)))
-                yield "partner: FREE", freed
         elif s.partner == "release":
             # A plain store: as long as the partner has the group, nobody else writes the word.
             released = s._replace(partner="guest", buffer=(*s.buffer, ("server", NOBODY)))
@@ -384,13 +385,24 @@ class Protocol:
                 yield f"partner: interrupts poller {i}", interrupted
 
     def inspect(self, s: State) -> Iterator[Step]:
-        """What has become of the request? The virtual CPU's place tells whether there is one."""
+        """What has become of the request? The virtual CPU's place tells whether there is one.
+
+        If there is one, the slot is freed as soon as its state has been read.
+        """
         broken = self.mutation
+        if s.nothing and not s.signalled:
+            if broken == "an exit for nothing frees the slot":
+                s = self.free(s)
+            yield "partner: nothing to do", s._replace(partner="release", nothing=False)
+            return
+        s = s._replace(nothing=False)
         if s.at == "return" and broken == "return taken for a request":
             s = s._replace(at="wait", call=s.call - 1)
         if s.at in ("program", "return"):
             yield "partner: no request", s._replace(partner="deliver", at="program")
-        elif s.state == ANSWERED and broken != "ANSWERED not looked at":
+            return
+        state, s = s.state, self.free(s)
+        if state == ANSWERED and broken != "ANSWERED not looked at":
             done = self.complete(s, s.word)
             if broken == "an answered call is begun again" and s.signalled:
                 done = s._replace(at="program")
@@ -405,12 +417,18 @@ class Protocol:
         else:
             yield "partner: will make the call", s._replace(partner="execute")
 
+    def free(self, s: State) -> State:
+        if self.mutation == "partner does not write FREE":
+            return s
+        return s._replace(buffer=(*s.buffer, ("state", FREE)))
+
     def partner_executes(self, s: State) -> Iterator[Step]:
         kind = self.calls[s.call]
         s = self.complete(self.execute(s, s.call, argument(s.call)), result_of(s.call))
         s = s._replace(partner="deliver")
         if kind == RIGHTS:
-            s = s._replace(rights=1)
+            same = self.mutation == "rights keep their number"
+            s = s._replace(actual=1, rights=s.rights if same else 1)
         yield "partner: makes the call", s
         if kind == FORK:
             pollers = tuple(Poller(rights=p.rights) for p in s.pollers)
@@ -421,9 +439,9 @@ class Protocol:
             count = len(self.calls)
             if s.executed != (1,) * s.call + (0,) * (count - s.call) or s.at != "program":
                 raise Violation(SIGNAL)
-            yield "partner: delivers the signal", s._replace(partner="free", signalled=False)
+            yield "partner: delivers the signal", s._replace(partner="release", signalled=False)
         else:
-            yield "partner: no signal", s._replace(partner="free")
+            yield "partner: no signal", s._replace(partner="release")
 
     def steps(self, s: State) -> Iterator[Step]:
         yield from self.hrt(s)
@@ -455,7 +473,8 @@ class Hostile(Protocol):
         return s  # its own calls are its own affair; the rights have been looked at
 
     def inspect(self, s: State) -> Iterator[Step]:
-        if s.state == ANSWERED:
+        state, s = s.state, self.free(s)
+        if state == ANSWERED:
             yield "partner: hands a result out", s._replace(partner="deliver")
         else:
             yield "partner: will make a call", s._replace(partner="execute")
@@ -464,14 +483,15 @@ class Hostile(Protocol):
     def partner_executes(self, s: State) -> Iterator[Step]:
         done = s._replace(partner="deliver")
         yield "partner: makes the call", done
-        yield "partner: changes the rights", done._replace(rights=1 - s.rights)
+        other = done._replace(rights=1 - s.rights, actual=1 - s.rights)
+        yield "partner: changes the rights", other
 
     def signal(self, s: State) -> Iterator[Step]:
         for _, state in super().signal(s):
             yield "signal", state._replace(signals=1)  # any number of them
 
     def deliver(self, s: State) -> Iterator[Step]:
-        yield "partner: delivers what there is", s._replace(partner="free", signalled=False)
+        yield "partner: delivers what there is", s._replace(partner="release", signalled=False)
 
     def finished(self, s: State) -> bool:
         waits = any(p.at == "blocked" for p in s.pollers)

@@ -42,6 +42,8 @@ MUTATIONS = {
     "ANSWERED not looked at": ((QUICK, RIGHTS, QUICK), model.TWICE),
     "HRT does not write FREE": (TWO, model.RESULT),
     "partner does not write FREE": (TWO, model.TWICE),
+    "an exit for nothing frees the slot": (TWO, model.SIGNAL),
+    "REFUSED taken for an answer": (TWO, model.RESULT),
     "interrupted call answered": ((BLOCKS, QUICK), model.RESULT),
     # Memory order.
     "result after state": (TWO, model.RESULT),
@@ -50,6 +52,8 @@ MUTATIONS = {
     # Rights.
     "rights looked at before taking only": ((QUICK, RIGHTS, QUICK), model.NO_RIGHT),
     "rights looked at after taking only": ((QUICK, RIGHTS, QUICK), model.STARVED),
+    "rights keep their number": ((QUICK, RIGHTS, QUICK), model.NO_RIGHT),
+    "leaves with pollers": ((QUICK, LEAVE, QUICK), model.OUTLIVES),
     # Signals.
     "kick in the entry left alone": (TWO, model.LATE),
     "return taken for a request": (TWO, model.SIGNAL),
