@@ -505,6 +505,8 @@ void ros_signal_defer_mask(struct ros_group *group, ros_sigset partner, ros_sigs
 // What the program blocks of ROS_SYNC_SIGNALS.
 ros_sigset ros_blocked_sync(const struct ros_group *group);
 void ros_set_blocked_sync(struct ros_group *group, ros_sigset mask);
+// Change the program's alternate stack, as sigaltstack(2) does. Returns 0, or negative errno.
+int ros_signal_set_altstack(struct ros_group *group, const stack_t *stack);
 // Tell the HRT of the alternate stack and SIGSEGV's action.
 void ros_signal_publish(struct ros_group *group);
 

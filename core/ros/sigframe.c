@@ -110,11 +110,7 @@ int ros_sigframe_pop(struct ros_group *group, ros_sigset *mask)
     if (pop_xstate(group, (uint64_t)uc.uc_mcontext.fpstate))
         return -EFAULT;
     sf_state_from_context(group->frame, &uc.uc_mcontext);
-    if (!sf_on_altstack(&group->altstack, group->frame->rsp) &&
-        uc.uc_stack.ss_size >= MINSIGSTKSZ) {
-        group->altstack = uc.uc_stack;
-        ros_signal_publish(group);
-    }
+    ros_signal_set_altstack(group, &uc.uc_stack); // or not, which Linux does not say either
     *mask = uc.uc_sigmask;
     return 0;
 }

@@ -472,27 +472,36 @@ int64_t ros_sys_sigpending(struct ros_group *group, uint64_t nr, struct ros_args
     return ros_copy_out(args->a[0], &pending, sizeof(pending));
 }
 
+int ros_signal_set_altstack(struct ros_group *group, const stack_t *stack)
+{
+    stack_t new = *stack;
+    int mode = new.ss_flags & ~(int)SS_FLAG_BITS;
+    if (sf_on_altstack(&group->altstack, group->frame->rsp))
+        return -EPERM;
+    if (mode != SS_DISABLE && mode != SS_ONSTACK && mode != 0)
+        return -EINVAL;
+    if (mode != SS_DISABLE && new.ss_size < MINSIGSTKSZ)
+        return -ENOMEM;
+    if (mode == SS_DISABLE)
+        new.ss_sp = NULL, new.ss_size = 0;
+    group->altstack = new;
+    ros_signal_publish(group);
+    return 0;
+}
+
 int64_t ros_sys_sigaltstack(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     (void)nr;
     stack_t new, old = group->altstack;
-    bool on_it = sf_on_altstack(&old, group->frame->rsp);
     if (args->a[0]) {
         if (ros_copy_in(&new, args->a[0], sizeof(new)))
             return -EFAULT;
-        int mode = new.ss_flags & ~(int)SS_FLAG_BITS;
-        if (on_it)
-            return -EPERM;
-        if (mode != SS_DISABLE && mode != SS_ONSTACK && mode != 0)
-            return -EINVAL;
-        if (mode != SS_DISABLE && new.ss_size < MINSIGSTKSZ)
-            return -ENOMEM;
-        if (mode == SS_DISABLE)
-            new.ss_sp = NULL, new.ss_size = 0;
-        group->altstack = new;
-        ros_signal_publish(group);
+        int err = ros_signal_set_altstack(group, &new);
+        if (err)
+            return err;
     }
     if (args->a[1]) {
+        bool on_it = sf_on_altstack(&old, group->frame->rsp);
         int mode = !old.ss_size ? SS_DISABLE : on_it ? SS_ONSTACK : 0;
         old.ss_flags = mode | (old.ss_flags & (int)SS_FLAG_BITS);
         if (ros_copy_out(args->a[1], &old, sizeof(old)))

@@ -30,26 +30,30 @@ void sf_state_from_context(struct mv_frame *to, const struct sigcontext *from)
     to->rflags = (to->rflags & ~FLAGS_RESTORED) | (from->eflags & FLAGS_RESTORED);
 }
 
-bool sf_on_altstack(const stack_t *stack, uint64_t sp)
+static bool is_within(const stack_t *stack, uint64_t sp)
 {
     uint64_t base = (uint64_t)stack->ss_sp;
-    if (stack->ss_flags & (int)SS_AUTODISARM)
-        return false;
     return sp > base && sp - base <= stack->ss_size;
+}
+
+bool sf_on_altstack(const stack_t *stack, uint64_t sp)
+{
+    return !(stack->ss_flags & (int)SS_AUTODISARM) && is_within(stack, sp);
 }
 
 bool sf_find_place(uint64_t sp, const struct ros_sigaction *action, const stack_t *altstack,
                    const struct ak_xstate *xstate, struct sf_place *ret)
 {
     uint64_t top = sp - RED_ZONE;
-    bool on_it = sf_on_altstack(altstack, sp);
-    uint64_t need = xstate->size + sizeof(struct sf_frame) + SF_XSTATE_ALIGN * 2;
-    if ((action->flags & SA_ONSTACK) && altstack->ss_size && !on_it)
+    bool nested = sf_on_altstack(altstack, sp);
+    bool entering =
+        action->flags & SA_ONSTACK && altstack->ss_size && !sf_on_altstack(altstack, top);
+    if (entering)
         top = (uint64_t)altstack->ss_sp + altstack->ss_size;
-    else if (on_it && !sf_on_altstack(altstack, top - need))
-        return false;
     ret->fpstate = ALIGN_DOWN(top - xstate->size - SF_MAGIC2_BYTES, SF_XSTATE_ALIGN);
     ret->frame = ALIGN_DOWN(ret->fpstate - sizeof(struct sf_frame), 16) - 8;
+    if ((nested || entering) && !is_within(altstack, ret->frame))
+        return false;
     return action->flags & SA_RESTORER_FLAG;
 }
 
