@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from conftest import Outcome, multiverse
+from conftest import SLOWNESS, Outcome, multiverse
 
 # Whatever has to come is called for until it does: where it does not, the timeout ends the test.
 PROGRAM = """
@@ -60,7 +60,7 @@ else:
 CHANGES = ["nice", "class", "real time", "one CPU", "write", "pwritev", "high descriptor"]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120 * SLOWNESS)
 @pytest.mark.parametrize("what", CHANGES)
 def test_pollers_are_made_anew(what: str, hrt: Callable[..., Outcome]) -> None:
     if len(os.sched_getaffinity(0)) < 2:

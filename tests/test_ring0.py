@@ -121,6 +121,7 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         + of("test_crash", "backtrace_from_a_handler_of_faults")
         + of("test_accelerator", "c[basics]", "c[faults]", "life", "partition_of_cores")
         + of("test_channel_options", "partition_of_cores")
+        + of("test_rights_pollers", "pollers_are_made_anew")
         + NATIVE,
         [],
         [],

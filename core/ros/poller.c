@@ -368,7 +368,8 @@ void ros_pollers_want(struct ros_group *group, uint64_t nr)
     pace_left(nr, now);
     if (set.retiring || !pace_missed(now, set.rights != 0))
         return;
-    if (READ_ONCE(set.looking) >= set.max)
+    // Those that look may be nobody's any more, and would look on while calls are made.
+    if (READ_ONCE(set.looking) >= set.max && rights_in_use())
         return;
     mv_lock(&set.lock);
     wake_or_make(group, now);
