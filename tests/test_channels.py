@@ -24,6 +24,7 @@ CHANNELS = {
     "auto, one CPU": "channel=auto",
 }
 GUESTS = [
+    "altstacks",
     "cancel",
     "clone_raw",
     "exec",
@@ -43,6 +44,8 @@ GUESTS = [
     "sig_flags",
     "sig_masks",
     "sig_restart",
+    "sig_sent",
+    "sig_waits",
     "signals",
     "spawn",
     "stack_growth",

@@ -449,18 +449,7 @@ void ros_poller_signal(struct ros_group *self, int sig, siginfo_t *info, struct 
         ros_interrupt_syscall(uc);
         return;
     }
-    // Sent to the process, and Linux chose us. Only the sender may say what it says: the partner
-    // gets an empty one and finds the original with its group.
-    for (unsigned i = 0; i < ros_groups_count(); i++) {
-        struct ros_group *group = ros_group_at(i);
-        if (!ros_group_runs(group) || group->id.pid != self->id.pid)
-            continue;
-        group->forwarded = *info;
-        __atomic_store_n(&group->has_forwarded, true, __ATOMIC_SEQ_CST);
-        if (ros_group_runs(group) && sys3(__NR_tgkill, group->id.pid, group->id.tid, sig) == 0)
-            return;
-        // It ends, and has taken it for another, or not.
-        if (!__atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_SEQ_CST))
-            return;
-    }
+    // Sent to the process, and Linux chose us.
+    if (!ros_signal_pass_on(self, info, true))
+        ros_signal_pass_on(self, info, false);
 }

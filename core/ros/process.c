@@ -382,13 +382,13 @@ static int64_t exec_forward(struct ros_group *group, uint64_t nr, const struct r
     for (int sig = 1; sig <= ROS_SIGNALS; sig++)
         if ((SIGBIT(sig) & ROS_SYNC_SIGNALS) && group->sighand->action[sig].handler == 1)
             sys4(__NR_rt_sigaction, sig, &ignore, 0, sizeof(ros_sigset));
-    if (ros_blocked_sync(group))
-        ros_mask_asm(group, &whole);
+    if (ros_blocked_sync(group) && ros_mask_asm(group, &whole))
+        ros_signal_give_back(group, ros_blocked_sync(group));
     ros_stats_finish();
     int64_t result = ros_forward(group, nr, args);
     ros_debug_leave(group, false);
     // Still here: the program goes on.
-    ros_signal_reclaim();
+    ros_signal_reclaim(group->sighand);
     if (ros_blocked_sync(group))
         ros_signal_set_mask(group, whole);
     return result;

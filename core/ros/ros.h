@@ -425,6 +425,9 @@ int64_t ros_call(struct ros_group *group, uint64_t nr, struct ros_args *args);
 // Execute a system call for the program, as the calling thread. Returns its result or
 // ROS_INTERRUPTED.
 int64_t ros_forward(struct ros_group *group, uint64_t nr, const struct ros_args *args);
+// The same for calls that may wait for signals or be interrupted by them: meanwhile Linux holds
+// those of ROS_SYNC_SIGNALS that the program blocks.
+int64_t ros_forward_blocking(struct ros_group *group, uint64_t nr, const struct ros_args *args);
 // The same for calls that Linux refuses to a process with more than one thread: a program with one
 // gets rid of pollers and VM (a KVM may keep a thread of its own) while the call is made.
 int64_t ros_call_alone(struct ros_group *group, uint64_t nr, const struct ros_args *args);
@@ -449,7 +452,7 @@ ros_handler ros_sys_mmap, ros_sys_munmap, ros_sys_mprotect, ros_sys_mremap, ros_
     ros_sys_close_range, ros_sys_dup2, ros_sys_path, ros_sys_path_at, ros_sys_readlink,
     ros_sys_readlinkat, ros_sys_absent, ros_sys_rseq, ros_sys_waits_unseen, ros_sys_forbidden,
     ros_sys_aerokernel, ros_sys_unshare, ros_sys_setns, ros_sys_sigpending, ros_sys_userfaultfd,
-    ros_sys_set_robust_list, ros_sys_signals_thread;
+    ros_sys_set_robust_list, ros_sys_signals_thread, ros_sys_signalfd;
 
 // Have Linux protect a range that the program has claimed (ak_page_release()), and unclaim it.
 // Returns what mprotect gives.
@@ -476,7 +479,7 @@ void ros_signal_attach(void);
 // The process's own again. Returns 0, or -EBUSY if it has installed others since.
 int ros_signal_detach(void);
 // Install the core's handlers of instruction-raised signals again, after an execve that failed.
-void ros_signal_reclaim(void);
+void ros_signal_reclaim(const struct ros_sighand *sighand);
 // Give a signal that the calling thread has taken to another thread of the process: to the process,
 // which a thread may name by its own id only, as si_code may be Linux's (rt_sigqueueinfo(2)).
 void ros_signal_to_process(const struct ros_group *self, const siginfo_t *info);
@@ -485,6 +488,12 @@ void ros_signal_to_process(const struct ros_group *self, const siginfo_t *info);
 void ros_signal_send_own(uint32_t pid, uint32_t tid, uint32_t *expected);
 // In a handler: true if the signal is one that was sent with this `expected`.
 bool ros_signal_is_own(int sig, const siginfo_t *info, uint32_t *expected);
+// Let Linux hold those of a set that were sent while the program blocked them. The partner blocks
+// them: where it does no more, they come again.
+void ros_signal_give_back(struct ros_group *group, ros_sigset set);
+// Give a signal that was sent to the process to a thread of the program's that does not block it
+// (`open`), or to any. Returns false if there is none.
+bool ros_signal_pass_on(const struct ros_group *self, const siginfo_t *info, bool open);
 struct ros_sighand *ros_sighand_copy(struct ros_sighand *from);
 void ros_sighand_put(struct ros_sighand *sighand);
 void ros_sighands_lock(void);

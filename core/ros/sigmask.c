@@ -5,7 +5,7 @@
 #include <asm/unistd.h>
 
 #include "base/sys.h"
-#include "ros/ros.h"
+#include "ros/debug.h"
 
 ros_sigset ros_blocked_sync(const struct ros_group *group)
 {
@@ -69,6 +69,30 @@ void ros_signal_defer_mask(struct ros_group *group, ros_sigset partner, ros_sigs
     ros_set_blocked_sync(group, mask);
     WRITE_ONCE(group->signals->deferred_mask, mask & ~ROS_SYNC_SIGNALS);
     WRITE_ONCE(group->signals->deferred, 1);
+}
+
+// What Linux shall not deliver of ROS_SYNC_SIGNALS while a call is made: what the program blocks or
+// ignores. A debugger's way to stop a thread stays open.
+static ros_sigset unwanted(const struct ros_group *group)
+{
+    ros_sigset set = ros_blocked_sync(group);
+    for (ros_sigset left = ROS_SYNC_SIGNALS; left; left &= left - 1)
+        if (READ_ONCE(group->sighand->action[__builtin_ctzll(left) + 1].handler) == HANDLER_IGNORE)
+            set |= left & -left;
+    return ros_debug_on() ? set & ~SIGBIT(SIGTRAP) : set;
+}
+
+int64_t ros_forward_blocking(struct ros_group *group, uint64_t nr, const struct ros_args *args)
+{
+    ros_sigset more = unwanted(group);
+    if (!more)
+        return ros_forward(group, nr, args);
+    ros_sigset mask = ros_signal_mask(group) & ~ROS_SYNC_SIGNALS, closed = mask | more;
+    if (ros_mask_asm(group, &closed))
+        ros_signal_give_back(group, more);
+    int64_t result = ros_forward(group, nr, args);
+    ros_mask_asm(group, &mask);
+    return result;
 }
 
 int64_t ros_sys_sigprocmask(struct ros_group *group, uint64_t nr, struct ros_args *args)

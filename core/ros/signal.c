@@ -76,7 +76,16 @@ static bool in_range(uint64_t rip, const char *from, const char *to)
     return rip >= (uint64_t)from && rip < (uint64_t)to;
 }
 
-// Somebody sent (not: raised) one of the synchronous signals, which the program blocks.
+// True if the program blocks a signal, or has another on its way, and so has to wait for it.
+static bool is_to_wait(const struct ros_group *group, int sig)
+{
+    if (group->signal_pending)
+        return true;
+    bool for_now = group->has_temporary_mask && !(group->temporary_mask & SIGBIT(sig));
+    return ros_blocked_sync(group) & SIGBIT(sig) && !for_now;
+}
+
+// Somebody sent (not: raised) one of the synchronous signals, which has to wait.
 static void hold_sync(struct ros_group *group, int sig, const siginfo_t *info)
 {
     group->sync_info[sync_index(sig)] = *info;
@@ -102,6 +111,38 @@ bool ros_signal_is_own(int sig, const siginfo_t *info, uint32_t *expected)
     if (sig != SIGTRAP || !(marked || forgotten))
         return false;
     return __atomic_exchange_n(expected, 0, __ATOMIC_ACQ_REL) || marked;
+}
+
+void ros_signal_give_back(struct ros_group *group, ros_sigset set)
+{
+    for (ros_sigset left = READ_ONCE(group->pending_sync) & set; left; left &= left - 1) {
+        int sig = __builtin_ctzll(left) + 1;
+        __atomic_and_fetch(&group->pending_sync, ~SIGBIT(sig), __ATOMIC_RELAXED);
+        sys4(__NR_rt_tgsigqueueinfo, group->id.pid, group->id.tid, sig,
+             &group->sync_info[sync_index(sig)]);
+    }
+    WRITE_ONCE(group->signals->pending_sync, group->pending_sync != 0);
+}
+
+bool ros_signal_pass_on(const struct ros_group *self, const siginfo_t *info, bool open)
+{
+    int sig = info->si_signo;
+    // Only the sender may say what it says: the other partner gets an empty one and finds the
+    // original with its group.
+    for (unsigned i = 0; i < ros_groups_count(); i++) {
+        struct ros_group *group = ros_group_at(i);
+        if (group == self || !ros_group_runs(group) || group->id.pid != self->id.pid ||
+            (open && ros_blocked_sync(group) & SIGBIT(sig)))
+            continue;
+        group->forwarded = *info;
+        __atomic_store_n(&group->has_forwarded, true, __ATOMIC_SEQ_CST);
+        if (ros_group_runs(group) && sys3(__NR_tgkill, group->id.pid, group->id.tid, sig) == 0)
+            return true;
+        // It ends, and has taken it for another, or not.
+        if (!__atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_SEQ_CST))
+            return true;
+    }
+    return false;
 }
 
 void ros_interrupt_syscall(struct ucontext *uc)
@@ -167,8 +208,10 @@ void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
         group->forwarded.si_signo == sig &&
         __atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_SEQ_CST))
         *info = group->forwarded;
-    if (is_sync(sig) && (group->signal_pending || (ros_blocked_sync(group) & SIGBIT(sig)))) {
-        hold_sync(group, sig, info);
+    if (is_sync(sig) && is_to_wait(group, sig)) {
+        bool for_process = info->si_code == SI_USER && ros_blocked_sync(group) & SIGBIT(sig);
+        if (!for_process || !ros_signal_pass_on(group, info, true))
+            hold_sync(group, sig, info);
         return;
     }
     ros_interrupt_syscall(uc);
@@ -196,7 +239,7 @@ static const struct ros_sigaction *core_action(uint64_t program_flags)
 static struct ros_sigaction action_for_linux(int sig, const struct ros_sigaction *action)
 {
     struct ros_sigaction native = *action;
-    if (action->handler > HANDLER_IGNORE)
+    if (is_sync(sig) || action->handler > HANDLER_IGNORE)
         native = *core_action(action->flags);
     else if (action->handler == HANDLER_DEFAULT && ros_debug_takes_default(sig))
         native = *core_action(SA_RESTART);
@@ -215,14 +258,14 @@ void ros_signal_init(struct ros_sighand *sighand)
         if (inherited.handler > HANDLER_IGNORE || ros_debug_takes_default(sig))
             native_action(sig, &native, NULL);
     }
-    ros_signal_reclaim();
+    ros_signal_reclaim(sighand);
 }
 
-void ros_signal_reclaim(void)
+void ros_signal_reclaim(const struct ros_sighand *sighand)
 {
     for (int sig = 1; sig <= ROS_SIGNALS; sig++)
         if (is_sync(sig))
-            native_action(sig, core_action(0), NULL);
+            native_action(sig, core_action(sighand->action[sig].flags), NULL);
 }
 
 void ros_signal_attach(void)
@@ -286,6 +329,16 @@ int64_t ros_sys_signals_thread(struct ros_group *group, uint64_t nr, struct ros_
     return ros_forward(group, nr, args);
 }
 
+// Such a descriptor shows what is pending for the thread that looks, so no poller may look.
+int64_t ros_sys_signalfd(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    static const uint16_t looks[] = {__NR_poll, __NR_epoll_wait, __NR_epoll_pwait};
+    struct mv_control *control = ros_space_control();
+    for (unsigned i = 0; i < ARRAY_SIZE(looks); i++)
+        __atomic_and_fetch(&control->route[looks[i]], (uint8_t)~MV_ROUTE_POLLER, __ATOMIC_RELAXED);
+    return ros_forward(group, nr, args);
+}
+
 void ros_die_by_signal(int sig)
 {
     struct ros_sigaction fallback = {.handler = HANDLER_DEFAULT};
@@ -298,11 +351,13 @@ void ros_die_by_signal(int sig)
     sys_exit_group(128 + sig);
 }
 
-// Take the next signal to deliver. Returns false if there is none after all.
-static bool take(struct ros_group *group, struct ros_signal *ret)
+// Take the next signal to deliver: as Linux does, first what instructions raise. Returns false if
+// there is none after all.
+static bool take(struct ros_group *group, struct ros_signal *ret, bool *asynchronous)
 {
-    ros_sigset ready = group->pending_sync & ~ros_blocked_sync(group);
-    if (group->signal_pending) {
+    ros_sigset ready = READ_ONCE(group->pending_sync) & ~ros_blocked_sync(group);
+    *asynchronous = !ready && group->signal_pending;
+    if (*asynchronous) {
         *ret = group->signal;
         hvm_unkick(&group->vcpu);
         return true;
@@ -311,7 +366,7 @@ static bool take(struct ros_group *group, struct ros_signal *ret)
         return false;
     int sig = __builtin_ctzll(ready) + 1;
     *ret = (struct ros_signal){.info = group->sync_info[sync_index(sig)]};
-    group->pending_sync &= ~SIGBIT(sig);
+    __atomic_and_fetch(&group->pending_sync, ~SIGBIT(sig), __ATOMIC_RELAXED);
     WRITE_ONCE(group->signals->pending_sync, group->pending_sync != 0);
     return true;
 }
@@ -367,8 +422,8 @@ void ros_signal_deliver(struct ros_group *group)
 {
     struct ros_signal signal;
     ros_sigset mask = ros_signal_mask(group);
-    bool asynchronous = group->signal_pending;
-    if (!take(group, &signal))
+    bool asynchronous;
+    if (!take(group, &signal, &asynchronous))
         return;
     ros_sigset blocked = mask;
     if (group->has_temporary_mask)
@@ -445,8 +500,7 @@ int64_t ros_sys_sigaction(struct ros_group *group, uint64_t nr, struct ros_args 
         struct ros_sigaction native = action_for_linux(sig, &new);
         // The table is changed first, so that a handler that Linux calls at once is found.
         group->sighand->action[sig] = new;
-        if (!is_sync(sig))
-            err = native_action(sig, &native, NULL);
+        err = native_action(sig, &native, NULL);
         if (err)
             group->sighand->action[sig] = old;
         else if (new.handler == HANDLER_IGNORE)
@@ -526,6 +580,7 @@ int64_t ros_sys_sigreturn(struct ros_group *group, uint64_t nr, struct ros_args 
 // Calls that wait with another mask: note it, since a handler that ends the wait runs with it.
 int64_t ros_sys_sigwaiting(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
+    enum { ENTER_EXT_ARG = 8 }; // IORING_ENTER_EXT_ARG
     uint64_t set = 0;
     ros_sigset mask;
     switch (nr) {
@@ -540,8 +595,14 @@ int64_t ros_sys_sigwaiting(struct ros_group *group, uint64_t nr, struct ros_args
         set = args->a[4];
         break;
     case __NR_pselect6: // a structure of pointer and size
+    case __NR_io_pgetevents:
         if (args->a[5] && ros_copy_in(&set, args->a[5], sizeof(set)))
             return -EFAULT;
+        break;
+    case __NR_io_uring_enter:
+        set = args->a[4];
+        if (args->a[3] & ENTER_EXT_ARG && ros_copy_in(&set, set, sizeof(set))) // of a structure
+            set = 0;
         break;
     default:
         break;
@@ -550,7 +611,7 @@ int64_t ros_sys_sigwaiting(struct ros_group *group, uint64_t nr, struct ros_args
         group->temporary_mask = mask & ~NEVER_BLOCKED;
         group->has_temporary_mask = true;
     }
-    int64_t result = ros_forward(group, nr, args);
+    int64_t result = ros_forward_blocking(group, nr, args);
     if (result != -EINTR || !group->signal_pending)
         group->has_temporary_mask = false;
     return result;

@@ -38,6 +38,10 @@ static ros_handler *const handlers[] = {
     [__NR_ppoll] = ros_sys_sigwaiting,
     [__NR_epoll_pwait] = ros_sys_sigwaiting,
     [__NR_epoll_pwait2] = ros_sys_sigwaiting,
+    [__NR_io_pgetevents] = ros_sys_sigwaiting,
+    [__NR_io_uring_enter] = ros_sys_sigwaiting,
+    [__NR_signalfd] = ros_sys_signalfd,
+    [__NR_signalfd4] = ros_sys_signalfd,
     // Threads and processes.
     [__NR_clone] = ros_sys_clone,
     [__NR_clone3] = ros_sys_clone3,
@@ -91,7 +95,9 @@ int64_t ros_call(struct ros_group *group, uint64_t nr, struct ros_args *args)
         handler = ros_sys_aerokernel;
     if (ros_names_own_descriptor(group, nr, args))
         return -EBADF;
-    return handler ? handler(group, nr, args) : ros_forward(group, nr, args);
+    if (handler)
+        return handler(group, nr, args);
+    return group->poller ? ros_forward(group, nr, args) : ros_forward_blocking(group, nr, args);
 }
 
 int64_t ros_forward(struct ros_group *group, uint64_t nr, const struct ros_args *args)
