@@ -509,13 +509,16 @@ def test_no_kvm_is_an_error_and_not_a_native_run(tmp_path: Path) -> None:
 def test_a_missing_or_broken_core_is_an_error(tmp_path: Path) -> None:
     result = invoke("base", "--core", tmp_path / "absent")
     assert result.exit_code == 125
-    assert "it is not installed" in error_line(result)
+    assert f"{tmp_path / 'absent'}: it is not there" in error_line(result)
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho why >&2\nexit 3\n")
     broken.chmod(0o755)
     result = invoke("base", "--core", broken)
     assert result.exit_code == 125
     assert "it exited with 3: why" in error_line(result)
+    result = invoke("base", "--core", "/bin/true")
+    assert result.exit_code == 125
+    assert "/bin/true: it does not answer as a core" in error_line(result)
 
 
 @pytest.mark.parametrize(

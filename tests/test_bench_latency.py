@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from bench_signals import end_by_signal, waiting
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from multiverse.bench import chart, latency, micro, report, stats
 from multiverse.bench.errors import BenchError
@@ -316,6 +318,18 @@ def check_json(values: dict[str, Any]) -> None:
         assert len(ratio["single"]) == values["runs"]
 
 
+@pytest.mark.parametrize("width", [80, 109, 140])
+def test_no_name_or_figure_of_the_table_is_cut_short(width: int) -> None:
+    made = made_report()
+    console = Console(width=width, file=io.StringIO())
+    console.print(report.latency_table(made, width))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    for figure in (*made.interactions, *made.yardsticks):
+        assert all(word in text for word in figure.title.split())
+        assert report.shown(figure.single().median, "cycles") in text
+
+
 @needs_cc
 def test_latency_writes_table_json_and_chart(tmp_path: Path) -> None:
     before = os.sched_getaffinity(0)
@@ -510,3 +524,10 @@ def test_latency_is_measured_here(facts: dict[str, str], tmp_path: Path) -> None
     check_json(values)
     assert values["machine"]["kvm"]["ring"] == facts["ring"]
     assert values["tsc_hz"] > 0
+
+
+@needs_cc
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    result = invoke("--runs", "1", "--core", fake_core(tmp_path), "--json", "/dev/full")
+    assert result.exit_code == 125
+    assert "benchmark: /dev/full: No space left on device" in error_line(result)

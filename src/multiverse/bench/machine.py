@@ -32,10 +32,10 @@ def probe(core: Path) -> dict[str, str]:
     Raises:
         BenchError: the core is missing or broken, or no HRT is possible on this machine.
     """
-    what = "probe the machine: multiverse-core"
+    what = f"probe the machine: {core}"
     if not core.is_file():
         raise BenchError(
-            "find the core: multiverse-core", "it is not installed", "install multiverse again"
+            f"find the core: {core}", "it is not there", "install multiverse again, or give --core"
         )
     try:
         done = subprocess.run(
@@ -57,7 +57,9 @@ def probe(core: Path) -> dict[str, str]:
         for line in done.stdout.decode(errors="replace").splitlines()
         if "=" in line
     )
-    if facts.get("kvm") != "1":
+    if "kvm" not in facts:
+        raise BenchError(what, "it does not answer as a core", "give a multiverse-core as --core")
+    if facts["kvm"] != "1":
         raise BenchError(
             "find an HRT to measure: /dev/kvm",
             facts.get("error", "KVM cannot be used here"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +16,9 @@ _SCALES = {
     "bytes": (("MiB", 2.0**20), ("KiB", 2.0**10), ("B", 1.0)),
     "cycles": (("M", 1e6), ("K", 1e3), ("", 1.0)),
 }
+
+# What the tables of `bench latency` take with lines between columns.
+_LATENCY_WIDTH = 110
 
 
 def shown(value: float, unit: str) -> str:
@@ -123,18 +127,23 @@ def _figures(report: base.Report, title: str) -> RenderableType:
     return Group(table, *(Text(remark) for remark in report.remarks), _machine_line(report.machine))
 
 
-def latency_table(report: latency.Report) -> RenderableType:
-    """Figure 2 of the paper: the interactions, the yardsticks and their ratios."""
-    table = Table(title=f"Round trips between ROS and HRT: medians over {report.runs} rounds")
-    table.add_column("")
+def latency_table(report: latency.Report, width: int) -> RenderableType:
+    """Figure 2 of the paper: the interactions, the yardsticks and their ratios.
+
+    Args:
+        report: what was measured.
+        width: of the terminal. Where it is small there are no lines between columns.
+    """
+    table = _latency_frame(
+        f"Round trips between ROS and HRT: medians over {_rounds(report.runs)}", width
+    )
     for heading in ("cycles", "p10-p90", "in batches", "time", "p10-p90", "paper"):
         table.add_column(heading, justify="right", no_wrap=True)
     for part in (report.interactions, report.yardsticks):
         for figure in part:
             table.add_row(figure.title, *_latency_cells(report, figure))
         table.add_section()
-    ratios = Table(title="Ratios of medians, round by round")
-    ratios.add_column("")
+    ratios = _latency_frame("Ratios of medians, round by round", width)
     for heading in ("one by one", "p10-p90", "in batches", "p10-p90"):
         ratios.add_column(heading, justify="right", no_wrap=True)
     for ratio in report.ratios():
@@ -148,6 +157,19 @@ def latency_table(report: latency.Report) -> RenderableType:
         Text(_latency_conditions(report), "dim"),
         _machine_line(report.machine),
     )
+
+
+def _latency_frame(title: str, width: int) -> Table:
+    """A table with the column of names."""
+    table = Table(title=title)
+    if width < _LATENCY_WIDTH:
+        table.box, table.show_edge, table.padding = box.SIMPLE, False, 0
+    table.add_column("", overflow="fold")
+    return table
+
+
+def _rounds(count: int) -> str:
+    return f"{count} round{'' if count == 1 else 's'}"
 
 
 def _latency_cells(report: latency.Report, figure: latency.Figure) -> tuple[str, ...]:
@@ -196,7 +218,9 @@ def describe_machine(machine: dict[str, object]) -> str:
     """
     kvm = machine["kvm"]
     assert isinstance(kvm, dict)
+    cores = machine["cores"]
     return (
-        f"{machine['processor']}, {machine['cores']} cores, Linux {machine['kernel']},"
+        f"{machine['processor']}, {cores} core{'' if cores == 1 else 's'},"
+        f" Linux {machine['kernel']},"
         f" {kvm.get('kind', 'unknown')} KVM, ring {kvm.get('ring', 'unknown')}"
     )

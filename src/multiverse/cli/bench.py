@@ -23,6 +23,7 @@ from multiverse.bench.programs import QUICK_RUNS as FIGURE3_QUICK_RUNS
 from multiverse.bench.racket import BENCHMARKS, DEFAULT_RUNS, SHORT_RUNS
 from multiverse.cli import bench_figure3 as figure3_cli
 from multiverse.cli.ending import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, terminable
+from multiverse.cli.output import write_text
 from multiverse.cli.override import override_option
 from multiverse.core import EXIT_FAILURE
 
@@ -39,6 +40,7 @@ EXIT_DIFFERENT = 1
 # A table that is written into a file or a pipe is not cut to the width of a terminal that is not
 # there.
 _WIDTH_WITHOUT_TERMINAL = 140
+_LATENCY_WIDTH_MIN = 80
 
 
 @click.group()
@@ -74,9 +76,9 @@ def _common(command: Callable[P, None]) -> Callable[P, None]:
         except Terminated:
             _fail("benchmark: terminated; nothing was written", EXIT_TERMINATED)
         except OSError as error:
-            on_what = f": {error.filename}" if error.filename else ""
+            on_what = error.filename or "standard output"
             _fail(
-                f"benchmark{on_what}: {error.strerror or error}; see that it can be written",
+                f"benchmark: {on_what}: {error.strerror or error}; see that it can be written",
                 EXIT_FAILURE,
             )
 
@@ -418,7 +420,10 @@ def latency(runs: int, chart: str | None, json_file: str | None, core: str | Non
         progress.refresh()
         report = library.bench(executable, runs, on_step)
 
-    _console(json_file).print(latency_table(report))
+    console = _console(json_file)
+    # Cut short, names and figures say nothing: below this lines are longer than the terminal's.
+    console.width = max(console.width, _LATENCY_WIDTH_MIN)
+    console.print(latency_table(report, console.width))
     _write_json(json_path, json_file, report.to_json())
     if chart_prefix is not None:
         from multiverse.bench.chart import draw_latency
@@ -518,5 +523,5 @@ def _write_json(path: Path | None, given: str | None, values: dict[str, Any]) ->
     if path is None:
         sys.stdout.write(text)
     else:
-        path.write_text(text)
+        write_text(path, text)
         click.echo(f"wrote {path}", err=True)

@@ -12,6 +12,7 @@ import click
 
 from multiverse.bench.errors import BenchError
 from multiverse.bench.programs import GROUPS, PROGRAMS, Program
+from multiverse.cli.output import write_text
 
 if TYPE_CHECKING:
     from multiverse.bench.results import Report
@@ -70,7 +71,7 @@ def write_pages(report: Report, html: Path | None, markdown: Path | None) -> Non
 
     for path, make in ((html, pages.html), (markdown, pages.markdown)):
         if path is not None:
-            path.write_text(make(report))
+            write_text(path, make(report))
             click.echo(f"wrote {path}", err=True)
 
 
