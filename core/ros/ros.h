@@ -105,6 +105,7 @@ struct ros_group {
     uint64_t clone_flags;    // by which its thread was made
     bool private_files;      // descriptor table not shared with the other groups
     ros_sigset pending_sync; // sent by somebody while blocked
+    bool unseen; // a signal has come that the program does not see: what it ended begins again
     siginfo_t sync_info[ROS_SYNC_COUNT];
     siginfo_t forwarded; // of a signal that a poller has passed on, if has_forwarded
     bool has_forwarded;
@@ -153,7 +154,6 @@ struct ros_group {
         uint32_t entries; // how often it has entered the guest
         uint32_t seen;    // `entries`, when the watch last looked
         uint32_t kicked;  // one of ros_signal_send_own()'s is on its way
-        bool interrupted; // and has come: a call that it has ended begins again
     } watch;
 
     struct ros_visit visit; // if there is a profile

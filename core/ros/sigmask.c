@@ -5,7 +5,7 @@
 #include <asm/unistd.h>
 
 #include "base/sys.h"
-#include "ros/debug.h"
+#include "ros/ros.h"
 
 ros_sigset ros_blocked_sync(const struct ros_group *group)
 {
@@ -72,14 +72,14 @@ void ros_signal_defer_mask(struct ros_group *group, ros_sigset partner, ros_sigs
 }
 
 // What Linux shall not deliver of ROS_SYNC_SIGNALS while a call is made: what the program blocks or
-// ignores. A debugger's way to stop a thread stays open.
+// ignores. SIGTRAP, by which the core stops its threads, stays open unless the program's waits.
 static ros_sigset unwanted(const struct ros_group *group)
 {
-    ros_sigset set = ros_blocked_sync(group);
+    ros_sigset set = ros_blocked_sync(group), stop = SIGBIT(SIGTRAP);
     for (ros_sigset left = ROS_SYNC_SIGNALS; left; left &= left - 1)
         if (READ_ONCE(group->sighand->action[__builtin_ctzll(left) + 1].handler) == HANDLER_IGNORE)
             set |= left & -left;
-    return ros_debug_on() ? set & ~SIGBIT(SIGTRAP) : set;
+    return set & (~stop | READ_ONCE(group->pending_sync));
 }
 
 int64_t ros_forward_blocking(struct ros_group *group, uint64_t nr, const struct ros_args *args)
@@ -124,4 +124,44 @@ int64_t ros_sys_sigprocmask(struct ros_group *group, uint64_t nr, struct ros_arg
     if (args->a[2] && ros_copy_out(args->a[2], &old, sizeof(old)))
         return -EFAULT;
     return 0;
+}
+
+// Calls that wait with another mask: note it, since a handler that ends the wait runs with it.
+int64_t ros_sys_sigwaiting(struct ros_group *group, uint64_t nr, struct ros_args *args)
+{
+    enum { ENTER_EXT_ARG = 8 }; // IORING_ENTER_EXT_ARG
+    uint64_t set = 0;
+    ros_sigset mask;
+    switch (nr) {
+    case __NR_rt_sigsuspend:
+        set = args->a[0];
+        break;
+    case __NR_ppoll:
+        set = args->a[3];
+        break;
+    case __NR_epoll_pwait:
+    case __NR_epoll_pwait2:
+        set = args->a[4];
+        break;
+    case __NR_pselect6: // a structure of pointer and size
+    case __NR_io_pgetevents:
+        if (args->a[5] && ros_copy_in(&set, args->a[5], sizeof(set)))
+            return -EFAULT;
+        break;
+    case __NR_io_uring_enter:
+        set = args->a[4];
+        if (args->a[3] & ENTER_EXT_ARG && ros_copy_in(&set, set, sizeof(set))) // of a structure
+            set = 0;
+        break;
+    default:
+        break;
+    }
+    if (set && ros_copy_in(&mask, set, sizeof(mask)) == 0) {
+        group->temporary_mask = mask & ~NEVER_BLOCKED;
+        group->has_temporary_mask = true;
+    }
+    int64_t result = ros_forward_blocking(group, nr, args);
+    if (result != -EINTR || !group->signal_pending)
+        group->has_temporary_mask = false;
+    return result;
 }

@@ -210,8 +210,14 @@ void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
         *info = group->forwarded;
     if (is_sync(sig) && is_to_wait(group, sig)) {
         bool for_process = info->si_code == SI_USER && ros_blocked_sync(group) & SIGBIT(sig);
+        group->unseen = true;
         if (!for_process || !ros_signal_pass_on(group, info, true))
             hold_sync(group, sig, info);
+        return;
+    }
+    if (is_sync(sig) && !ros_debug_on() &&
+        READ_ONCE(group->sighand->action[sig].handler) == HANDLER_IGNORE) {
+        group->unseen = true;
         return;
     }
     ros_interrupt_syscall(uc);
@@ -575,44 +581,4 @@ int64_t ros_sys_sigreturn(struct ros_group *group, uint64_t nr, struct ros_args 
     }
     ros_signal_set_mask(group, mask);
     return ROS_FRAME_SET;
-}
-
-// Calls that wait with another mask: note it, since a handler that ends the wait runs with it.
-int64_t ros_sys_sigwaiting(struct ros_group *group, uint64_t nr, struct ros_args *args)
-{
-    enum { ENTER_EXT_ARG = 8 }; // IORING_ENTER_EXT_ARG
-    uint64_t set = 0;
-    ros_sigset mask;
-    switch (nr) {
-    case __NR_rt_sigsuspend:
-        set = args->a[0];
-        break;
-    case __NR_ppoll:
-        set = args->a[3];
-        break;
-    case __NR_epoll_pwait:
-    case __NR_epoll_pwait2:
-        set = args->a[4];
-        break;
-    case __NR_pselect6: // a structure of pointer and size
-    case __NR_io_pgetevents:
-        if (args->a[5] && ros_copy_in(&set, args->a[5], sizeof(set)))
-            return -EFAULT;
-        break;
-    case __NR_io_uring_enter:
-        set = args->a[4];
-        if (args->a[3] & ENTER_EXT_ARG && ros_copy_in(&set, set, sizeof(set))) // of a structure
-            set = 0;
-        break;
-    default:
-        break;
-    }
-    if (set && ros_copy_in(&mask, set, sizeof(mask)) == 0) {
-        group->temporary_mask = mask & ~NEVER_BLOCKED;
-        group->has_temporary_mask = true;
-    }
-    int64_t result = ros_forward_blocking(group, nr, args);
-    if (result != -EINTR || !group->signal_pending)
-        group->has_temporary_mask = false;
-    return result;
 }

@@ -162,9 +162,9 @@ void ros_syscall_dispatch(struct ros_group *group)
     ros_channel_left(group, nr, &args);
     if (ros_profile)
         ros_profile_call(group);
-    group->watch.interrupted = false;
+    group->unseen = false;
     int64_t result = ros_debug_on() ? ros_debug_call(group, nr, &args) : ros_call(group, nr, &args);
-    if (result == -EINTR && group->watch.interrupted && !ros_signal_waiting(group)) {
+    if (result == -EINTR && group->unseen && !ros_signal_waiting(group)) {
         frame->rip -= SYSCALL_BYTES;
         return;
     }

@@ -110,6 +110,6 @@ bool ros_watch_kicked(struct ros_group *group, int sig, const siginfo_t *info)
 {
     if (!ros_signal_is_own(sig, info, &group->watch.kicked))
         return false;
-    group->watch.interrupted = true;
+    group->unseen = true;
     return true;
 }
