@@ -177,6 +177,18 @@ def test_signals_to_the_process(
     compare([program], f"{HRT},channel={mode}", directory)
 
 
+@pytest.mark.parametrize("mode", ["sync", "async", "auto"])
+def test_signals_to_process_and_thread_at_once(
+    mode: str, guest: Callable[..., str], hrt: Callable[..., Outcome], directory: Path
+) -> None:
+    program = guest("poller_signals_together")
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("a second CPU for a poller is missing")
+    if b"missing: real-time priorities" in natively((program,), directory).stdout:
+        pytest.skip("no real-time priorities")
+    compare([program], f"{HRT},channel={mode}", directory)
+
+
 # Argument vectors; the first word is looked up in PATH.
 PROGRAMS: dict[str, list[str]] = {
     "bash": [

@@ -86,6 +86,7 @@ EDGES = [
     *of("test_hostile", "other_threads_calls_stay_right[sync-1]"),
     *of("test_hostile", "the_process_ends_by_its_own_doing[sync-1]"),
     *of("test_channels", "program[sync-bash]", "program[auto, one CPU-python]"),
+    *of("test_channels", "signals_to_process_and_thread_at_once"),
 ]
 # Native programs, started without the command line, which takes long here.
 NATIVE = [
@@ -180,7 +181,15 @@ def built(guest: Callable[..., str]) -> Path:
     compile_profiled(guest)
     for name in ("brk", "vdso_time"):
         guest(name, "-static")
-    names = [*ALL, "rights_ids", "rights_files", PRIVILEGES, HARMFUL, ODD]
+    names = [
+        *ALL,
+        "rights_ids",
+        "rights_files",
+        "poller_signals_together",
+        PRIVILEGES,
+        HARMFUL,
+        ODD,
+    ]
     directory = [Path(guest(name)) for name in names][0].parent
     for name in NATIVE_PROGRAMS:
         build_native(directory, name)

@@ -135,6 +135,6 @@ void ros_pollers_unlock(void);
 void ros_poller_interrupt(const struct ros_group *group);
 // The part of the signal handler for pollers: `self` is one. Signals that are not
 // ros_poller_interrupt()'s go to a thread of the program.
-void ros_poller_signal(struct ros_group *self, int sig, siginfo_t *info, struct ucontext *uc);
+void ros_poller_signal(struct ros_group *self, const siginfo_t *info, struct ucontext *uc);
 
 #endif

@@ -243,8 +243,7 @@ void ros_group_exit(struct ros_group *group, int status)
     ros_sigset all = ~0ULL;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof(all));
     // What a poller has passed on to this thread is for another one now.
-    if (__atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_SEQ_CST))
-        ros_signal_to_process(group, &group->forwarded);
+    ros_signal_return_passed_on(group);
     // The exit of the request has to be finished before the virtual CPU serves another thread.
     hvm_vcpu_finish_exit(&group->vcpu);
     hvm_unkick(&group->vcpu);

@@ -29,7 +29,7 @@ struct poller {
     uint32_t tid;
     unsigned cpu;       // where it last went to sleep
     uint32_t wake;      // futex: 0 while it sleeps
-    uint32_t interrupt; // one of ros_signal_send_own()'s is on its way
+    uint32_t interrupt; // a signal of ours is on its way
     uint64_t rights;
     struct pace pace;
     uint64_t last; // TSC of the last answer
@@ -419,7 +419,8 @@ void ros_pollers_wait_turn(void)
 
 static void interrupt(struct poller *poller)
 {
-    ros_signal_send_own(poller->block->id.pid, poller->tid, &poller->interrupt);
+    WRITE_ONCE(poller->interrupt, 1);
+    ros_signal_send_own(poller->block->id.pid, poller->tid);
 }
 
 void ros_pollers_end(void)
@@ -443,13 +444,13 @@ void ros_poller_interrupt(const struct ros_group *group)
         interrupt(poller);
 }
 
-void ros_poller_signal(struct ros_group *self, int sig, siginfo_t *info, struct ucontext *uc)
+void ros_poller_signal(struct ros_group *self, const siginfo_t *info, struct ucontext *uc)
 {
-    if (ros_signal_is_own(sig, info, &self->poller->interrupt)) {
+    if (ros_signal_is_own(info, &self->poller->interrupt)) {
         ros_interrupt_syscall(uc);
         return;
     }
     // Sent to the process, and Linux chose us.
-    if (!ros_signal_pass_on(self, info, true))
-        ros_signal_pass_on(self, info, false);
+    if (!ros_signal_to_another(self, info, true))
+        ros_signal_to_another(self, info, false);
 }

@@ -252,7 +252,7 @@ static ros_sigset begin_child(struct ros_group *group)
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &closed, 0, sizeof(closed));
     group->pending_sync = 0;
     group->signals->pending_sync = 0;
-    group->has_forwarded = false;
+    memset(group->passed_on, 0, sizeof(group->passed_on));
     return mask;
 }
 

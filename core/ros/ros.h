@@ -107,9 +107,11 @@ struct ros_group {
     ros_sigset pending_sync; // sent by somebody while blocked
     bool unseen; // a signal has come that the program does not see: what it ended begins again
     siginfo_t sync_info[ROS_SYNC_COUNT];
-    siginfo_t forwarded; // of a signal that a poller has passed on, if has_forwarded
-    bool has_forwarded;
-    stack_t altstack; // the program's
+    struct ros_passed_on {
+        siginfo_t info;
+        uint32_t there;
+    } passed_on[ROS_SYNC_COUNT]; // signals that pollers have got, for this thread
+    stack_t altstack;            // the program's
 
     // Of a native thread that has entered the HRT: where it goes on natively.
     struct mv_context native_context;
@@ -153,7 +155,7 @@ struct ros_group {
     struct {
         uint32_t entries; // how often it has entered the guest
         uint32_t seen;    // `entries`, when the watch last looked
-        uint32_t kicked;  // one of ros_signal_send_own()'s is on its way
+        uint32_t kicked;  // a signal of the watch's is on its way
     } watch;
 
     struct ros_visit visit; // if there is a profile
@@ -480,20 +482,14 @@ void ros_signal_attach(void);
 int ros_signal_detach(void);
 // Install the core's handlers of instruction-raised signals again, after an execve that failed.
 void ros_signal_reclaim(const struct ros_sighand *sighand);
-// Give a signal that the calling thread has taken to another thread of the process: to the process,
-// which a thread may name by its own id only, as si_code may be Linux's (rt_sigqueueinfo(2)).
-void ros_signal_to_process(const struct ros_group *self, const siginfo_t *info);
-// Send a partner or a poller a SIGTRAP that the program does not see. expected: set until it has
-// come.
-void ros_signal_send_own(uint32_t pid, uint32_t tid, uint32_t *expected);
-// In a handler: true if the signal is one that was sent with this `expected`.
-bool ros_signal_is_own(int sig, const siginfo_t *info, uint32_t *expected);
 // Let Linux hold those of a set that were sent while the program blocked them. The partner blocks
 // them: where it does no more, they come again.
 void ros_signal_give_back(struct ros_group *group, ros_sigset set);
-// Give a signal that was sent to the process to a thread of the program's that does not block it
-// (`open`), or to any. Returns false if there is none.
-bool ros_signal_pass_on(const struct ros_group *self, const siginfo_t *info, bool open);
+// Give one of ROS_SYNC_SIGNALS that was sent to the process to a thread of the program's that does
+// not block it (`open`), or to any. Returns false if there is none.
+bool ros_signal_to_another(const struct ros_group *self, const siginfo_t *info, bool open);
+// Index of one of ROS_SYNC_SIGNALS in tables that have an entry for each.
+unsigned ros_sync_index(int sig);
 struct ros_sighand *ros_sighand_copy(struct ros_sighand *from);
 void ros_sighand_put(struct ros_sighand *sighand);
 void ros_sighands_lock(void);
@@ -518,6 +514,27 @@ void ros_set_blocked_sync(struct ros_group *group, ros_sigset mask);
 int ros_signal_set_altstack(struct ros_group *group, const stack_t *stack);
 // Tell the HRT of the alternate stack and SIGSEGV's action.
 void ros_signal_publish(struct ros_group *group);
+
+// sigown.c: signals of the core's own --------------------------------------------------------
+
+enum { ROS_SIGNAL_OWN = SIGILL };
+// Send a partner or a poller a signal that the program does not see. Returns 0 or a negative errno.
+int ros_signal_send_own(uint32_t pid, uint32_t tid);
+// In a handler: true if the signal is one of these. expected: not 0 if one is on its way, which
+// clears it.
+bool ros_signal_is_own(const siginfo_t *info, uint32_t *expected);
+// Give a signal that the calling thread has taken to the process, which a thread may name by its
+// own id only, as si_code may be Linux's (rt_sigqueueinfo(2)).
+void ros_signal_to_process(const struct ros_group *self, const siginfo_t *info);
+// Give one of ROS_SYNC_SIGNALS that came for the process to a thread. Only the sender may say what
+// it says: the thread gets one of the core's, and finds the original with its group. Returns false
+// if the thread ends.
+bool ros_signal_pass_on(struct ros_group *to, const siginfo_t *info);
+// In a handler: put what has been passed on in the place of the core's own signal. Returns false if
+// there is nothing.
+bool ros_signal_take_passed_on(struct ros_group *self, siginfo_t *info);
+// The calling thread ends, with all signals blocked: what has been passed on to it is for others.
+void ros_signal_return_passed_on(struct ros_group *self);
 
 // robust.c -----------------------------------------------------------------------------------
 
@@ -554,8 +571,8 @@ void ros_watch_end(void);
 void ros_watch_renew(void);
 // In a forked child: there is none.
 void ros_watch_forget(void);
-// In a handler: true if the signal is the watch's.
-bool ros_watch_kicked(struct ros_group *group, int sig, const siginfo_t *info);
+// In a handler: true if the signal is the watch's, or one of the core's that is for nothing more.
+bool ros_watch_kicked(struct ros_group *group, const siginfo_t *info);
 
 // replicate.c --------------------------------------------------------------------------------
 

@@ -72,10 +72,11 @@ void ros_signal_defer_mask(struct ros_group *group, ros_sigset partner, ros_sigs
 }
 
 // What Linux shall not deliver of ROS_SYNC_SIGNALS while a call is made: what the program blocks or
-// ignores. SIGTRAP, by which the core stops its threads, stays open unless the program's waits.
+// ignores. Those by which the core stops and interrupts its threads stay open unless the program's
+// wait.
 static ros_sigset unwanted(const struct ros_group *group)
 {
-    ros_sigset set = ros_blocked_sync(group), stop = SIGBIT(SIGTRAP);
+    ros_sigset set = ros_blocked_sync(group), stop = SIGBIT(SIGTRAP) | SIGBIT(ROS_SIGNAL_OWN);
     for (ros_sigset left = ROS_SYNC_SIGNALS; left; left &= left - 1)
         if (READ_ONCE(group->sighand->action[__builtin_ctzll(left) + 1].handler) == HANDLER_IGNORE)
             set |= left & -left;

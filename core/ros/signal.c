@@ -23,8 +23,7 @@ static bool is_sync(int sig)
     return SIGBIT(sig) & ROS_SYNC_SIGNALS;
 }
 
-// Index of a synchronous signal in tables that have one entry for each.
-static unsigned sync_index(int sig)
+unsigned ros_sync_index(int sig)
 {
     unsigned index = 0;
     for (int below = 1; below < sig; below++)
@@ -76,11 +75,9 @@ static bool in_range(uint64_t rip, const char *from, const char *to)
     return rip >= (uint64_t)from && rip < (uint64_t)to;
 }
 
-// True if the program blocks a signal, or has another on its way, and so has to wait for it.
-static bool is_to_wait(const struct ros_group *group, int sig)
+// True if the program blocks one of the synchronous signals.
+static bool is_blocked(const struct ros_group *group, int sig)
 {
-    if (group->signal_pending)
-        return true;
     bool for_now = group->has_temporary_mask && !(group->temporary_mask & SIGBIT(sig));
     return ros_blocked_sync(group) & SIGBIT(sig) && !for_now;
 }
@@ -88,29 +85,12 @@ static bool is_to_wait(const struct ros_group *group, int sig)
 // Somebody sent (not: raised) one of the synchronous signals, which has to wait.
 static void hold_sync(struct ros_group *group, int sig, const siginfo_t *info)
 {
-    group->sync_info[sync_index(sig)] = *info;
+    group->sync_info[ros_sync_index(sig)] = *info;
     __atomic_or_fetch(&group->pending_sync, SIGBIT(sig), __ATOMIC_RELAXED);
     // The AeroKernel may be about to unblock it, having seen that none is pending.
     WRITE_ONCE(group->signals->pending_sync, 1);
     if (group->vcpu.fd >= 0)
         hvm_kick(&group->vcpu);
-}
-
-void ros_signal_send_own(uint32_t pid, uint32_t tid, uint32_t *expected)
-{
-    siginfo_t info = {.si_signo = SIGTRAP, .si_code = SI_QUEUE, .si_ptr = expected};
-    WRITE_ONCE(*expected, 1);
-    sys4(__NR_rt_tgsigqueueinfo, pid, tid, SIGTRAP, &info);
-}
-
-bool ros_signal_is_own(int sig, const siginfo_t *info, uint32_t *expected)
-{
-    // Where the user may have no more signals queued, Linux forgets what was said of one.
-    bool marked = info->si_code == SI_QUEUE && info->si_ptr == expected;
-    bool forgotten = info->si_code == SI_USER && !info->si_pid;
-    if (sig != SIGTRAP || !(marked || forgotten))
-        return false;
-    return __atomic_exchange_n(expected, 0, __ATOMIC_ACQ_REL) || marked;
 }
 
 void ros_signal_give_back(struct ros_group *group, ros_sigset set)
@@ -119,27 +99,18 @@ void ros_signal_give_back(struct ros_group *group, ros_sigset set)
         int sig = __builtin_ctzll(left) + 1;
         __atomic_and_fetch(&group->pending_sync, ~SIGBIT(sig), __ATOMIC_RELAXED);
         sys4(__NR_rt_tgsigqueueinfo, group->id.pid, group->id.tid, sig,
-             &group->sync_info[sync_index(sig)]);
+             &group->sync_info[ros_sync_index(sig)]);
     }
     WRITE_ONCE(group->signals->pending_sync, group->pending_sync != 0);
 }
 
-bool ros_signal_pass_on(const struct ros_group *self, const siginfo_t *info, bool open)
+bool ros_signal_to_another(const struct ros_group *self, const siginfo_t *info, bool open)
 {
-    int sig = info->si_signo;
-    // Only the sender may say what it says: the other partner gets an empty one and finds the
-    // original with its group.
     for (unsigned i = 0; i < ros_groups_count(); i++) {
         struct ros_group *group = ros_group_at(i);
-        if (group == self || !ros_group_runs(group) || group->id.pid != self->id.pid ||
-            (open && ros_blocked_sync(group) & SIGBIT(sig)))
-            continue;
-        group->forwarded = *info;
-        __atomic_store_n(&group->has_forwarded, true, __ATOMIC_SEQ_CST);
-        if (ros_group_runs(group) && sys3(__NR_tgkill, group->id.pid, group->id.tid, sig) == 0)
-            return true;
-        // It ends, and has taken it for another, or not.
-        if (!__atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_SEQ_CST))
+        if (group != self && ros_group_runs(group) && group->id.pid == self->id.pid &&
+            !(open && ros_blocked_sync(group) & SIGBIT(info->si_signo)) &&
+            ros_signal_pass_on(group, info))
             return true;
     }
     return false;
@@ -161,7 +132,7 @@ static struct ros_sigaction own_actions[ROS_SYNC_COUNT];
 // A signal of a thread that is not in the HRT.
 static void native_signal(int sig, siginfo_t *info, struct ucontext *uc)
 {
-    const struct ros_sigaction *action = &own_actions[sync_index(sig)];
+    const struct ros_sigaction *action = &own_actions[ros_sync_index(sig)];
     if (action->handler > HANDLER_IGNORE) {
         ((void (*)(int, siginfo_t *, struct ucontext *))action->handler)(sig, info, uc);
         return;
@@ -193,37 +164,34 @@ void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
     }
     ros_crash_signal(group, info);
     if (group->poller) {
-        ros_poller_signal(group, sig, info, uc);
+        ros_poller_signal(group, info, uc);
         return;
     }
     if (ros_debug_kick(group, sig, info, uc))
         return;
-    if (ros_watch_kicked(group, sig, info)) {
-        ros_interrupt_syscall(uc);
+    ros_interrupt_syscall(uc);
+    if (ros_signal_take_passed_on(group, info)) {
+        sig = info->si_signo;
+    } else if (ros_watch_kicked(group, info)) {
         if (group->vcpu.fd >= 0)
             hvm_kick(&group->vcpu);
         return;
     }
-    if (info->si_code == SI_TKILL && READ_ONCE(group->has_forwarded) &&
-        group->forwarded.si_signo == sig &&
-        __atomic_exchange_n(&group->has_forwarded, false, __ATOMIC_SEQ_CST))
-        *info = group->forwarded;
-    if (is_sync(sig) && is_to_wait(group, sig)) {
-        bool for_process = info->si_code == SI_USER && ros_blocked_sync(group) & SIGBIT(sig);
-        group->unseen = true;
-        if (!for_process || !ros_signal_pass_on(group, info, true))
-            hold_sync(group, sig, info);
-        return;
-    }
-    if (is_sync(sig) && !ros_debug_on() &&
+    bool blocked = is_sync(sig) && is_blocked(group, sig);
+    if (!blocked && is_sync(sig) && !ros_debug_on() &&
         READ_ONCE(group->sighand->action[sig].handler) == HANDLER_IGNORE) {
         group->unseen = true;
         return;
     }
-    ros_interrupt_syscall(uc);
+    // Within this handler one of the other synchronous signals may come.
+    if (blocked || __atomic_exchange_n(&group->signal_pending, 1, __ATOMIC_RELAXED)) {
+        group->unseen = true;
+        if (!blocked || info->si_code != SI_USER || !ros_signal_to_another(group, info, true))
+            hold_sync(group, sig, info);
+        return;
+    }
     group->signal = (struct ros_signal){.info = *info};
     group->signal_mask = uc->uc_sigmask;
-    group->signal_pending = 1;
     uc->uc_sigmask = ~ROS_SYNC_SIGNALS;
     if (group->vcpu.fd >= 0)
         hvm_kick(&group->vcpu);
@@ -278,7 +246,7 @@ void ros_signal_attach(void)
 {
     for (int sig = 1; sig <= ROS_SIGNALS; sig++)
         if (is_sync(sig))
-            native_action(sig, core_action(0), &own_actions[sync_index(sig)]);
+            native_action(sig, core_action(0), &own_actions[ros_sync_index(sig)]);
 }
 
 int ros_signal_detach(void)
@@ -290,7 +258,7 @@ int ros_signal_detach(void)
             continue;
         native_action(sig, NULL, &now);
         if (now.handler == (uint64_t)ros_signal_entry)
-            native_action(sig, &own_actions[sync_index(sig)], NULL);
+            native_action(sig, &own_actions[ros_sync_index(sig)], NULL);
         else
             err = -EBUSY; // it may call ours in the end
     }
@@ -311,11 +279,6 @@ bool ros_signal_waiting(const struct ros_group *group)
 {
     return READ_ONCE(group->signal_pending) ||
            (READ_ONCE(group->pending_sync) & ~ros_blocked_sync(group));
-}
-
-void ros_signal_to_process(const struct ros_group *self, const siginfo_t *info)
-{
-    sys3(__NR_rt_sigqueueinfo, self->id.tid, info->si_signo, info);
 }
 
 // Give a signal to Linux again: its disposition or mask has changed under way. For this thread, but
@@ -371,7 +334,7 @@ static bool take(struct ros_group *group, struct ros_signal *ret, bool *asynchro
     if (!ready)
         return false;
     int sig = __builtin_ctzll(ready) + 1;
-    *ret = (struct ros_signal){.info = group->sync_info[sync_index(sig)]};
+    *ret = (struct ros_signal){.info = group->sync_info[ros_sync_index(sig)]};
     __atomic_and_fetch(&group->pending_sync, ~SIGBIT(sig), __ATOMIC_RELAXED);
     WRITE_ONCE(group->signals->pending_sync, group->pending_sync != 0);
     return true;

@@ -32,8 +32,10 @@ static void look(void)
         bool stays = entries == group->watch.seen;
         group->watch.seen = entries;
         // A thread that has not begun to end takes the signal.
-        if (stays && ros_group_runs(group) && READ_ONCE(group->server) == ROS_SERVER_NOBODY)
-            ros_signal_send_own(group->id.pid, group->id.tid, &group->watch.kicked);
+        if (stays && ros_group_runs(group) && READ_ONCE(group->server) == ROS_SERVER_NOBODY) {
+            WRITE_ONCE(group->watch.kicked, 1);
+            ros_signal_send_own(group->id.pid, group->id.tid);
+        }
     }
     ros_groups_unlock();
 }
@@ -106,9 +108,9 @@ void ros_watch_forget(void)
         ros_group_at(i)->watch.kicked = 0;
 }
 
-bool ros_watch_kicked(struct ros_group *group, int sig, const siginfo_t *info)
+bool ros_watch_kicked(struct ros_group *group, const siginfo_t *info)
 {
-    if (!ros_signal_is_own(sig, info, &group->watch.kicked))
+    if (!ros_signal_is_own(info, &group->watch.kicked))
         return false;
     group->unseen = true;
     return true;
