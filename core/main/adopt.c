@@ -14,6 +14,7 @@
 #include "rewrite/maps.h"
 #include "ros/crash.h"
 #include "ros/ros.h"
+#include "ros/signal.h"
 
 _Static_assert(offsetof(struct mv_adoption, rsp) == MV_ADOPTION_RSP, "start.S");
 

@@ -10,6 +10,7 @@
 #include "base/sys.h"
 #include "main/main.h"
 #include "ros/ros.h"
+#include "ros/signal.h"
 
 // Of all HRT threads: what instructions raise goes to the library's handler. What else the process
 // does with signals concerns its native threads only.

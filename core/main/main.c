@@ -17,6 +17,7 @@
 #include "ros/crash.h"
 #include "ros/debug.h"
 #include "ros/profile.h"
+#include "ros/signal.h"
 #include "ros/trace.h"
 
 struct ros_process ros;

@@ -10,6 +10,7 @@
 #include "base/sys.h"
 #include "ros/channel.h"
 #include "ros/debug.h"
+#include "ros/signal.h"
 #include "ros/trace.h"
 
 _Static_assert(offsetof(struct ros_group, signal_pending) == 0, "asm.S");

@@ -14,6 +14,7 @@
 #include "ros/crash.h"
 #include "ros/debug.h"
 #include "ros/profile.h"
+#include "ros/signal.h"
 #include "ros/state.h"
 #include "ros/trace.h"
 

@@ -14,6 +14,7 @@
 #include "ros/channel.h"
 #include "ros/pace.h"
 #include "ros/profile.h"
+#include "ros/signal.h"
 #include "ros/trace.h"
 
 enum { POLLERS_MAX = 16 };

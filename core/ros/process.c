@@ -20,6 +20,7 @@
 #include "ros/channel.h"
 #include "ros/debug.h"
 #include "ros/profile.h"
+#include "ros/signal.h"
 #include "ros/state.h"
 #include "ros/trace.h"
 

@@ -12,6 +12,7 @@
 #include "rewrite/rewrite.h"
 #include "ros/channel.h"
 #include "ros/debug.h"
+#include "ros/signal.h"
 #include "ros/state.h"
 #include "ros/trace.h"
 

@@ -7,6 +7,7 @@
 
 #include "base/string.h"
 #include "rewrite/rewrite.h"
+#include "ros/signal.h"
 #include "ros/state.h"
 
 #define XSTATE_SSE 2ULL

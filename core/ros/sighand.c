@@ -2,7 +2,7 @@
 
 #include "base/region.h"
 #include "base/string.h"
-#include "ros/ros.h"
+#include "ros/signal.h"
 
 static struct mv_lock sighands_lock;
 static struct ros_sighand *sighands_free; // linked through action[0].handler

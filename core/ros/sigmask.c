@@ -5,7 +5,7 @@
 #include <asm/unistd.h>
 
 #include "base/sys.h"
-#include "ros/ros.h"
+#include "ros/signal.h"
 
 ros_sigset ros_blocked_sync(const struct ros_group *group)
 {

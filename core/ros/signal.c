@@ -15,6 +15,7 @@
 #include "ros/channel.h"
 #include "ros/crash.h"
 #include "ros/debug.h"
+#include "ros/signal.h"
 #include "ros/trace.h"
 #include "superposition/sigframe.h"
 

@@ -8,7 +8,7 @@
 #include <asm/unistd.h>
 
 #include "base/sys.h"
-#include "ros/ros.h"
+#include "ros/signal.h"
 
 static const uint64_t mark; // its address marks them
 

@@ -6,6 +6,7 @@
 #include "base/string.h"
 #include "rewrite/rewrite.h"
 #include "ros/channel.h"
+#include "ros/signal.h"
 
 void ros_frame_from_regs(struct mv_frame *f, const struct kvm_regs *r)
 {

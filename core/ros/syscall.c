@@ -6,6 +6,7 @@
 #include "ros/channel.h"
 #include "ros/debug.h"
 #include "ros/profile.h"
+#include "ros/signal.h"
 #include "ros/trace.h"
 
 // Newer than the headers may be.

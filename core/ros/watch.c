@@ -13,6 +13,7 @@
 #include "base/sys.h"
 #include "base/thread.h"
 #include "ros/channel.h"
+#include "ros/signal.h"
 
 enum { LOOK_S = 1, STACK_BYTES = KIB(16) };
 
