@@ -135,7 +135,7 @@ SITES = {
     for guest, trials in {
         "sites": "shapes behind neighbours moved replaced threads many steps GS MDWE constant",
         "sites_memory": "RCX flags prefixes refused unreadable left sealed half again toggled "
-        "abandoned implied stackless found",
+        "abandoned patched implied stackless found",
     }.items()
     for trial in trials.split()
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import MULTIVERSE
 from test_aerokernel import PARTS, compile_all, compile_handler
+from test_channels import SITES
 from test_crash import FRAME_POINTERS
 from test_gdb import compile_debugged
 from test_guests import ALL
@@ -87,6 +88,7 @@ EDGES = [
     *of("test_hostile", "the_process_ends_by_its_own_doing[sync-1]"),
     *of("test_channels", "program[sync-bash]", "program[auto, one CPU-python]"),
     *of("test_channels", "signals_to_process_and_thread_at_once"),
+    *of("test_channels", *(f"places_of_calls[sync-{trial}]" for trial in SITES)),
 ]
 # Native programs, started without the command line, which takes long here.
 NATIVE = [
@@ -186,6 +188,7 @@ def built(guest: Callable[..., str]) -> Path:
         "rights_ids",
         "rights_files",
         "poller_signals_together",
+        *SITES.values(),
         PRIVILEGES,
         HARMFUL,
         ODD,

@@ -324,7 +324,8 @@ static int write_stub(const struct site *site, const uint8_t *moved_code)
 {
     uint8_t code[STUB_BYTES];
     build_stub(code, site, moved_code);
-    int err = rw_protect(site->stub, STUB_BYTES, PROT_READ | PROT_WRITE);
+    // Others in the same page may be executing.
+    int err = rw_protect(site->stub, STUB_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC);
     if (err)
         return err;
     memcpy((void *)site->stub, code, sizeof(code));

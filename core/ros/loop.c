@@ -194,6 +194,15 @@ static bool step_over(struct ros_group *group, const struct kvm_regs *regs)
     return true;
 }
 
+// Behind a site that has been put back while the call waited the program finds its code, not what
+// the stub has of it: it may have been changed since.
+static void leave_old_stub(struct mv_frame *frame)
+{
+    uint64_t behind = rw_returned(frame->rip);
+    if (behind && rw_resume_rip(behind) == behind)
+        frame->rip = frame->rcx = behind;
+}
+
 static void request(struct ros_group *group)
 {
     int64_t result;
@@ -208,6 +217,7 @@ static void request(struct ros_group *group)
         ros_override_request(group);
     else
         ros_syscall_dispatch(group);
+    leave_old_stub(group->frame);
     if (group->frame->rflags & ROS_FLAG_TF) { // or the entry's own instructions would trap
         struct hvm_state state;
         ros_read_state(group, &state, NULL);

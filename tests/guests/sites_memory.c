@@ -288,6 +288,42 @@ static void trial_abandoned(void)
     say("abandoned", "wrong %lu", wrong + wrong_there);
 }
 
+// The instruction behind a call is changed while the call waits.
+static int pipes[2];
+
+static _Atomic pid_t waiter;
+
+static void *wait_for_byte(void *arg)
+{
+    char byte;
+    waiter = gettid();
+    wrong_there = (unsigned long)((call *)area)(SYS_read, pipes[0], (long)&byte, 1, 0, 0, 0);
+    return arg;
+}
+
+static void trial_patched(void)
+{
+    pthread_t thread;
+    unsigned long wrong = 0;
+    NEED(pipe(pipes) == 0);
+    area = new_area();
+    emit_call(area);
+    // mov %rax, %rdx; mov %rdx, %rax; ret
+    memcpy(area + CALL_SYSCALL + 2, "\x48\x89\xc2\x48\x89\xd0\xc3", 7);
+    seal(area);
+    for (int i = 0; i < HOT; i++)
+        wrong += ((call *)area)(SYS_getppid, 0, 0, 0, 0, 0, 0) != parent;
+    NEED(pthread_create(&thread, NULL, wait_for_byte, NULL) == 0);
+    for (int asleep = 0; asleep < 200;) // it may sleep for other reasons before
+        asleep = waiter && thread_state(waiter) == 'S' ? asleep + 1 : 0;
+    NEED(mprotect(area, AREA, PROT_READ | PROT_WRITE | PROT_EXEC) == 0);
+    memcpy(area + CALL_SYSCALL + 2, "\x6a\x07\x5a", 3); // push $7; pop %rdx
+    seal(area);
+    NEED(write(pipes[1], "", 1) == 1);
+    NEED(pthread_join(thread, NULL) == 0);
+    say("patched", "wrong %lu, result %lu", wrong, wrong_there);
+}
+
 // The first instruction of a page of which only Linux knows that it may be executed.
 static void trial_implied(void)
 {
@@ -450,6 +486,7 @@ int main(int argc, char **argv)
         {"again", trial_again, false},
         {"toggled", trial_toggled, false},
         {"abandoned", trial_abandoned, false},
+        {"patched", trial_patched, false},
         {"implied", trial_implied, false},
         {"prefixes", trial_prefixes, false},
         {"flags", trial_flags, false},
