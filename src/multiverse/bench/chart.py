@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from multiverse.bench import latency
 from multiverse.bench.racket import Report
-from multiverse.bench.report import describe_machine
+from multiverse.bench.report import describe_machine, shown_rounds
 from multiverse.bench.stats import Summary
 
 # Two colours of Okabe and Ito's palette, which people with any form of colour blindness can tell
@@ -147,7 +147,7 @@ def draw_latency(report: latency.Report, prefix: Path) -> list[Path]:
         axes.set_yticks(range(len(rows)), [row.title for row in rows], fontsize=9)
         axes.invert_yaxis()
         axes.set_xlabel(
-            f"cycles (logarithmic): medians over {report.runs} rounds,"
+            f"cycles (logarithmic): medians over {shown_rounds(report.runs)},"
             " error bars: 10th to 90th percentile"
         )
         axes.margins(x=0.12, y=0.02)

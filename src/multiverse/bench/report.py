@@ -135,7 +135,7 @@ def latency_table(report: latency.Report, width: int) -> RenderableType:
         width: of the terminal. Where it is small there are no lines between columns.
     """
     table = _latency_frame(
-        f"Round trips between ROS and HRT: medians over {_rounds(report.runs)}", width
+        f"Round trips between ROS and HRT: medians over {shown_rounds(report.runs)}", width
     )
     for heading in ("cycles", "p10-p90", "in batches", "time", "p10-p90", "paper"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -168,7 +168,8 @@ def _latency_frame(title: str, width: int) -> Table:
     return table
 
 
-def _rounds(count: int) -> str:
+def shown_rounds(count: int) -> str:
+    """A number of rounds in words: ``1 round``, ``10 rounds``."""
     return f"{count} round{'' if count == 1 else 's'}"
 
 
