@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from conftest import SLOWNESS, Outcome, multiverse
+from conftest import HRT, SLOWNESS, Outcome, multiverse
 
 # Whatever has to come is called for until it does: where it does not, the timeout ends the test.
 PROGRAM = """
@@ -71,3 +71,14 @@ def test_pollers_are_made_anew(what: str, hrt: Callable[..., Outcome]) -> None:
     if done.returncode == 77:
         pytest.skip("real-time classes need a right")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.timeout(120 * SLOWNESS)
+@pytest.mark.parametrize("mode", ["sync", "auto"])
+def test_pollers_end_while_calls_are_made(
+    mode: str, guest: Callable[..., str], hrt: Callable[..., Outcome]
+) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("a second CPU for a poller is missing")
+    result = hrt([guest("rights_retired")], config=f"{HRT},channel={mode}")
+    assert result == Outcome(0, b"it ends: yes\n", b"")

@@ -124,7 +124,7 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         + of("test_crash", "backtrace_from_a_handler_of_faults")
         + of("test_accelerator", "c[basics]", "c[faults]", "life", "partition_of_cores")
         + of("test_channel_options", "partition_of_cores")
-        + of("test_rights_pollers", "pollers_are_made_anew")
+        + of("test_rights_pollers", "pollers_are_made_anew", "pollers_end_while_calls_are_made")
         + NATIVE,
         [],
         [],
@@ -187,6 +187,7 @@ def built(guest: Callable[..., str]) -> Path:
         *ALL,
         "rights_ids",
         "rights_files",
+        "rights_retired",
         "poller_signals_together",
         *SITES.values(),
         PRIVILEGES,
