@@ -159,7 +159,7 @@ void mv_begin(struct ros_group *group, uint64_t begin)
     ros_sigset all = ~0ULL, mask = 0;
     sys4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
     sys2(__NR_sigaltstack, 0, &group->altstack);
-    if (!group->altstack.ss_size) // Linux calls it disabled, but keeps it as none was ever set
+    if (!group->altstack.ss_size) // Linux says "disabled", but frames show that there was none
         group->altstack.ss_flags = 0;
     ros_signal_thread_init(group);
     ros_signal_init(group->sighand);

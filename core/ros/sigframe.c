@@ -111,7 +111,7 @@ int ros_sigframe_pop(struct ros_group *group, ros_sigset *mask)
     if (pop_xstate(group, (uint64_t)uc.uc_mcontext.fpstate))
         return -EFAULT;
     sf_state_from_context(group->frame, &uc.uc_mcontext);
-    ros_signal_set_altstack(group, &uc.uc_stack); // or not, which Linux does not say either
+    ros_signal_set_altstack(group, &uc.uc_stack); // what it refuses Linux ignores, too
     *mask = uc.uc_sigmask;
     return 0;
 }

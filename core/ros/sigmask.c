@@ -72,8 +72,8 @@ void ros_signal_defer_mask(struct ros_group *group, ros_sigset partner, ros_sigs
 }
 
 // What Linux shall not deliver of ROS_SYNC_SIGNALS while a call is made: what the program blocks or
-// ignores. Those by which the core stops and interrupts its threads stay open unless the program's
-// wait.
+// ignores. Those by which the core stops and interrupts its threads stay open unless one that was
+// sent waits.
 static ros_sigset unwanted(const struct ros_group *group)
 {
     ros_sigset set = ros_blocked_sync(group), stop = SIGBIT(SIGTRAP) | SIGBIT(ROS_SIGNAL_OWN);
