@@ -166,8 +166,11 @@ void ros_syscall_dispatch(struct ros_group *group)
     group->unseen = false;
     int64_t result = ros_debug_on() ? ros_debug_call(group, nr, &args) : ros_call(group, nr, &args);
     if (result == -EINTR && group->unseen && !ros_signal_waiting(group)) {
-        frame->rip -= SYSCALL_BYTES;
-        return;
+        if (nr != __NR_close) {
+            frame->rip -= SYSCALL_BYTES;
+            return;
+        }
+        result = 0; // close(2): it is closed all the same, and the number may be another's by now
     }
     if (rights && group->rights)
         ros_channel_rights_changed(group);
