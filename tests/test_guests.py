@@ -39,6 +39,14 @@ def test_same_as_native(
     assert result.stdout
 
 
+@pytest.mark.parametrize("sanitizer", ["address", "thread", "undefined"])
+def test_sanitizers(
+    sanitizer: str, guest: Callable[..., str], same: Callable[..., Outcome]
+) -> None:
+    """Their shadow memory is terabytes at fixed addresses, which nothing else may take."""
+    assert same([guest("sanitized", f"-fsanitize={sanitizer}")]).stdout.endswith(b"child: 7\n")
+
+
 @pytest.mark.parametrize("name", ["faults", "threads", "memory"])
 def test_narrow_physical_addresses(
     name: str, guest: Callable[..., str], same: Callable[..., Outcome]

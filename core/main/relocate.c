@@ -22,9 +22,10 @@ extern const char __ehdr_start[], _end[];
 extern const Elf64_Dyn _DYNAMIC[];
 __attribute__((visibility("hidden"))) extern const char __ehdr_start[], _end[];
 
-// Well below the stack, so that the program finds the top of the address space as it is natively:
-// its mappings and what grows down have the same room.
-#define REGION_BELOW_STACK (8ULL << 40)
+// Below where Linux, which randomises 1 TiB, begins to map, so that the program finds the top of
+// the address space as it is natively; but within the 1.5 TiB below the stack in which
+// ThreadSanitizer suffers mappings that it did not make (compiler-rt, tsan_platform.h: HiAppMem).
+#define REGION_BELOW_STACK (GIB(1024) + GIB(256))
 
 _Noreturn static void fail(struct mv_adoption *adoption, const char *what, long err)
 {
