@@ -36,6 +36,18 @@ def write_whole(
         raise
 
 
+def new_file_mode() -> int:
+    """The permissions that a new file gets."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text for the user, as `write_whole`."""
+    write_whole(path, text.encode(), new_file_mode())
+
+
 def _replace(path: Path, parts: Iterable[tuple[int, bytes]], size: int, mode: int) -> None:
     fd, temporary = tempfile.mkstemp(prefix=".multiverse-", dir=path.parent)
     try:

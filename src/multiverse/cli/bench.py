@@ -23,9 +23,9 @@ from multiverse.bench.programs import QUICK_RUNS as FIGURE3_QUICK_RUNS
 from multiverse.bench.racket import BENCHMARKS, DEFAULT_RUNS, SHORT_RUNS
 from multiverse.cli import bench_figure3 as figure3_cli
 from multiverse.cli.ending import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, terminable
-from multiverse.cli.output import write_text
 from multiverse.cli.override import override_option
 from multiverse.core import EXIT_FAILURE
+from multiverse.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,7 +12,7 @@ import click
 
 from multiverse.bench.errors import BenchError
 from multiverse.bench.programs import GROUPS, PROGRAMS, Program
-from multiverse.cli.output import write_text
+from multiverse.files import write_text
 
 if TYPE_CHECKING:
     from multiverse.bench.results import Report

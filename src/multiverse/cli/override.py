@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -124,22 +123,20 @@ def build(files: tuple[str, ...], output: str | None) -> None:
 
     That of NAME.toml is NAME.override in the current folder.
     """
-    from multiverse.files import write_whole
+    from multiverse.files import new_file_mode, write_whole
     from multiverse.overrides.build import build as make
     from multiverse.overrides.errors import Mistakes, Unusable
     from multiverse.overrides.sets import MODULE_SUFFIX
 
     if output and len(files) > 1:
         raise click.UsageError("-o names one module; give one file with it")
-    mask = os.umask(0)
-    os.umask(mask)
     for file in files:
         target = Path(output or Path(file).with_suffix(MODULE_SUFFIX).name)
         try:
             made = make(Path(file), cache=False)
             if made.messages:
                 warn(made.messages)
-            write_whole(target, made.content, 0o644 & ~mask)
+            write_whole(target, made.content, new_file_mode())
         except (Mistakes, Unusable) as error:
             end(error)
         except OSError as error:

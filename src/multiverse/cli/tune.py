@@ -17,6 +17,7 @@ from multiverse.cli.bench import console_for, progress_bar
 from multiverse.cli.ending import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated, terminable
 from multiverse.cli.run import find_program
 from multiverse.core import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, core_path
+from multiverse.files import write_text
 
 DEFAULT_RUNS = 10
 DEFAULT_TIMEOUT_S = 600
@@ -210,7 +211,7 @@ def _tune(
         note("nothing was written")
         sys.exit(EXIT_NOTHING)
     if output is not None:
-        output.write_text(report.to_toml())
+        write_text(output, report.to_toml())
         note(f"wrote {output}: multiverse run --override {shlex.quote(str(output))} -- ...")
     elif not as_json:
         click.echo(report.to_toml(), nl=False)
