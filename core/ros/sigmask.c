@@ -85,7 +85,7 @@ static ros_sigset unwanted(const struct ros_group *group)
 
 int64_t ros_forward_blocking(struct ros_group *group, uint64_t nr, const struct ros_args *args)
 {
-    ros_sigset more = unwanted(group);
+    ros_sigset more = group->poller ? 0 : unwanted(group); // no poller waits
     if (!more)
         return ros_forward(group, nr, args);
     ros_sigset mask = ros_signal_mask(group) & ~ROS_SYNC_SIGNALS, closed = mask | more;

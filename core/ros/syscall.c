@@ -96,9 +96,7 @@ int64_t ros_call(struct ros_group *group, uint64_t nr, struct ros_args *args)
         handler = ros_sys_aerokernel;
     if (ros_names_own_descriptor(group, nr, args))
         return -EBADF;
-    if (handler)
-        return handler(group, nr, args);
-    return group->poller ? ros_forward(group, nr, args) : ros_forward_blocking(group, nr, args);
+    return handler ? handler(group, nr, args) : ros_forward_blocking(group, nr, args);
 }
 
 int64_t ros_forward(struct ros_group *group, uint64_t nr, const struct ros_args *args)

@@ -1,7 +1,7 @@
-// Proves that what only the thread that looks may see, it sees by whatever call it looks: signals
-// sent to it, at a signalfd, by poll and epoll among many other calls; and that handlers which end
-// waits with a mask of their own run with it, in calls that few programs make: io_pgetevents,
-// io_uring_enter.
+// Proves that a poller answers waits that do not wait; that what only the thread that looks may
+// see, it sees by whatever call it looks: signals sent to it, at a signalfd, by poll and epoll
+// among many other calls; and that handlers which end waits with a mask of their own run with it,
+// in calls that few programs make: io_pgetevents, io_uring_enter.
 #include "guest.h"
 
 #include <linux/aio_abi.h>
@@ -26,6 +26,24 @@ static void calls(void)
 {
     for (int i = 0; i < CALLS; i++)
         NEED(getppid() > 0);
+}
+
+// Waits that do not wait, among calls that keep a poller looking.
+static void looks(void)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int ends[2], epoll = epoll_create1(0);
+    sigset_t none;
+    unsigned ready = 0;
+    sigemptyset(&none);
+    NEED(pipe(ends) == 0 && write(ends[1], "x", 1) == 1);
+    NEED(epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event) == 0);
+    for (int i = 0; i < ROUNDS; i++) {
+        calls();
+        ready += epoll_pwait(epoll, &event, 1, 0, i % 2 ? &none : NULL) == 1;
+    }
+    say("epoll_pwait", "ready %u", ready);
+    NEED(close(ends[0]) == 0 && close(ends[1]) == 0 && close(epoll) == 0);
 }
 
 static void descriptors(void)
@@ -131,6 +149,7 @@ int main(void)
     struct io_uring_params params = {0};
     process = getpid();
     main_tid = gettid();
+    looks();
     descriptors();
     if (syscall(SYS_io_setup, 4, &context) == 0)
         try("io_pgetevents", get_events, &context);
