@@ -44,12 +44,13 @@ static bool is_out_of_line(uint64_t nr)
 }
 
 // Make a call that begins even though a signal is on its way. One that has come already keeps all
-// others blocked, so nothing is missed while the flags are down.
+// others blocked but those that are held (signal.c), so nothing is missed while the flags are down.
 static int64_t call(struct ros_group *group, uint64_t nr, struct ros_args *args)
 {
     int64_t result;
     do {
         uint32_t signal = group->signal_pending, debug = group->debug_pending;
+        WRITE_ONCE(group->signal_kept, signal);
         if (signal)
             WRITE_ONCE(group->signal_pending, 0);
         if (debug)
@@ -57,6 +58,7 @@ static int64_t call(struct ros_group *group, uint64_t nr, struct ros_args *args)
         result = ros_call(group, nr, args);
         if (signal)
             WRITE_ONCE(group->signal_pending, signal);
+        WRITE_ONCE(group->signal_kept, 0);
         if (debug)
             WRITE_ONCE(group->debug_pending, debug);
     } while (result == ROS_INTERRUPTED);

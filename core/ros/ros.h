@@ -97,9 +97,10 @@ struct ros_group {
     uint32_t cpu_node; // what getcpu reports: cpu | node << 12
 
     struct ros_sighand *sighand;
-    struct ros_signal signal;  // if signal_pending
-    ros_sigset signal_mask;    // if signal_pending: the mask to go back to
-    ros_sigset partner_mask;   // of a thread that begins: its partner's
+    struct ros_signal signal; // if signal_pending, or
+    uint32_t signal_kept;     // for a moment, in which a call begins all the same (override_exit.c)
+    ros_sigset signal_mask;   // if signal_pending: the mask to go back to
+    ros_sigset partner_mask;  // of a thread that begins: its partner's
     ros_sigset temporary_mask; // mask of a sigsuspend and its kin, if has_temporary_mask
     bool has_temporary_mask;
     uint64_t clone_flags;    // by which its thread was made

@@ -185,7 +185,8 @@ void ros_on_signal(int sig, siginfo_t *info, struct ucontext *uc)
         return;
     }
     // Within this handler one of the other synchronous signals may come.
-    if (blocked || __atomic_exchange_n(&group->signal_pending, 1, __ATOMIC_RELAXED)) {
+    if (blocked || READ_ONCE(group->signal_kept) ||
+        __atomic_exchange_n(&group->signal_pending, 1, __ATOMIC_RELAXED)) {
         group->unseen = true;
         if (!blocked || info->si_code != SI_USER || !ros_signal_to_another(group, info, true))
             hold_sync(group, sig, info);

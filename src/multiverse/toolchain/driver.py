@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from multiverse.cli.ending import EXIT_INTERRUPTED
 from multiverse.core import EXIT_FAILURE, core_path
 
 LINKERS = ("collect2", "ld", "ld.bfd", "ld.gold", "ld.lld", "lld", "ld64.lld", "mold", "ld.mold")
@@ -121,9 +122,16 @@ def compile_with(variable: str, default: str, name: str, arguments: list[str]) -
 
 def cc() -> NoReturn:
     """The command multiverse-cc."""
-    compile_with("MULTIVERSE_CC", "cc", "cc", sys.argv[1:])
+    _command("MULTIVERSE_CC", "cc")
 
 
 def cxx() -> NoReturn:
     """The command multiverse-c++."""
-    compile_with("MULTIVERSE_CXX", "c++", "c++", sys.argv[1:])
+    _command("MULTIVERSE_CXX", "c++")
+
+
+def _command(variable: str, name: str) -> NoReturn:
+    try:
+        compile_with(variable, name, name, sys.argv[1:])
+    except KeyboardInterrupt:  # the compiler has had it, too
+        sys.exit(EXIT_INTERRUPTED)
