@@ -129,8 +129,7 @@ BOOTS: dict[str, tuple[list[str], list[str], list[str]]] = {
         [],
         [],
     ),
-    "programs": (PROGRAMS + EDGES, [], []),
-    "overrides": (OVERRIDES + PROFILES, [], []),
+    "programs": (PROGRAMS + EDGES + OVERRIDES + PROFILES, [], []),
     "programs, 39 bits": (guests("memory", "stale", "sparse") + PROGRAMS, ["--phys-bits=39"], []),
     "no FSGSBASE, AVX, PCID": (
         FEW + of("test_override_run", "mappings[256-1]", "without_fsgsbase"),
